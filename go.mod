@@ -1,0 +1,3 @@
+module roundel
+
+go 1.26
