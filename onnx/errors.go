@@ -1,0 +1,34 @@
+package onnx
+
+import "fmt"
+
+// SyntaxError means that bytes are not a well-formed ONNX protobuf.
+type SyntaxError struct {
+	Offset int64  // position in the input of the byte that is wrong
+	Path   string // field that was being read, such as "graph.node[3].attribute[0].t"; "" at the top
+	Err    error
+}
+
+// Error names the position and the field.
+func (e *SyntaxError) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("onnx: byte %d: %v", e.Offset, e.Err)
+	}
+	return fmt.Sprintf("onnx: byte %d, in %s: %v", e.Offset, e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *SyntaxError) Unwrap() error { return e.Err }
+
+// UnsupportedError means that a model is well-formed but uses something we do not handle.
+type UnsupportedError struct {
+	What string // the feature, with the names of what uses it
+}
+
+// Error says what is not supported.
+func (e *UnsupportedError) Error() string { return "onnx: not supported: " + e.What }
+
+// Unsupportedf returns an UnsupportedError with a formatted text.
+func Unsupportedf(format string, args ...any) error {
+	return &UnsupportedError{fmt.Sprintf(format, args...)}
+}
