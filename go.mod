@@ -1,3 +1,9 @@
 module roundel
 
-go 1.26
+go 1.26.0
+
+require (
+	github.com/google/go-cmp v0.7.0
+	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
+)
