@@ -1,0 +1,3 @@
+package asm
+
+func available() []Kernels { return []Kernels{genericTable()} }

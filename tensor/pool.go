@@ -1,0 +1,131 @@
+package tensor
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"roundel/asm"
+)
+
+// Pool runs chunks of work on a fixed number of workers. Workers claim chunks from
+// a counter until none is left; the caller is one of them. Nobody spins: a worker
+// without work ends, and the caller blocks until the last one has.
+//
+// A Pool has nothing to close: between calls of For there are no goroutines.
+type Pool struct {
+	k       asm.Kernels
+	workers int
+
+	busy atomic.Bool // a For with several workers is under way
+	f    func(worker, i int)
+	n    int64
+	next atomic.Int64 // chunks claimed so far
+	id   atomic.Int64 // workers started so far
+	wg   sync.WaitGroup
+	help func() // p.helper, bound once so that starting it allocates nothing
+
+	mu   sync.Mutex
+	free [][]float32 // scratch given back
+}
+
+// NewPool returns a pool of the given number of workers (at least 1) whose drivers
+// use the kernels k; the zero Kernels stands for asm.Best().
+func NewPool(workers int, k asm.Kernels) *Pool {
+	if k.ISA == "" {
+		k = asm.Best()
+	}
+	p := &Pool{k: k, workers: max(workers, 1)}
+	p.help = p.helper
+	return p
+}
+
+// Workers returns the number of workers.
+func (p *Pool) Workers() int { return p.workers }
+
+// Kernels returns the kernel table that the pool's owner chose.
+func (p *Pool) Kernels() asm.Kernels { return p.k }
+
+// For calls f(worker, i) once for each i in [0, n) and returns when all calls have.
+// Two calls that run at the same time have different workers in [0, Workers()).
+//
+// A For inside f, or from another goroutine while one is under way, runs inline,
+// in ascending order, as worker 0: its f must not use scratch shared by worker
+// number with the outer one.
+func (p *Pool) For(n int, f func(worker, i int)) {
+	if p.workers == 1 || n < 2 || !p.busy.CompareAndSwap(false, true) {
+		for i := range n {
+			f(0, i)
+		}
+		return
+	}
+	p.f, p.n = f, int64(n)
+	p.next.Store(0)
+	p.id.Store(0)
+	helpers := min(p.workers, n) - 1
+	p.wg.Add(helpers)
+	for range helpers {
+		go p.help()
+	}
+	p.claim(0)
+	p.wg.Wait()
+	p.f = nil
+	p.busy.Store(false)
+}
+
+func (p *Pool) helper() {
+	defer p.wg.Done()
+	p.claim(int(p.id.Add(1)))
+}
+
+func (p *Pool) claim(worker int) {
+	for i := p.next.Add(1) - 1; i < p.n; i = p.next.Add(1) - 1 {
+		p.f(worker, int(i))
+	}
+}
+
+// borrow returns n floats of scratch with arbitrary contents, aligned to a cache
+// line. In the steady state it allocates nothing.
+func (p *Pool) borrow(n int) []float32 {
+	p.mu.Lock()
+	best := -1
+	for i, s := range p.free {
+		if cap(s) >= n && (best < 0 || cap(s) < cap(p.free[best])) {
+			best = i
+		}
+	}
+	if best < 0 {
+		p.mu.Unlock()
+		return aligned(n)
+	}
+	s, last := p.free[best], len(p.free)-1
+	p.free[best] = p.free[last]
+	p.free[last] = nil
+	p.free = p.free[:last]
+	p.mu.Unlock()
+	return s[:n]
+}
+
+// giveBack returns scratch to the pool. The pool keeps a few buffers per worker and
+// lets the smallest go, so that it holds what the largest layers need.
+func (p *Pool) giveBack(s []float32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) < 4*p.workers {
+		p.free = append(p.free, s)
+		return
+	}
+	small := 0
+	for i := range p.free {
+		if cap(p.free[i]) < cap(p.free[small]) {
+			small = i
+		}
+	}
+	if cap(p.free[small]) < cap(s) {
+		p.free[small] = s
+	}
+}
+
+// aligned returns n zeroed floats that start on a cache line. Go aligns an
+// allocation of at least 1 KiB without pointers to 64 bytes, as all its size classes
+// from there on are multiples of it (a test watches this; it matters for speed only).
+func aligned(n int) []float32 { return make([]float32, (max(n, 256)+15)&^15)[:n] }
