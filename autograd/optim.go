@@ -71,7 +71,7 @@ func (o *Adam[T]) Step() {
 	if o.m == nil {
 		o.m, o.v, o.p1, o.p2 = make([][]T, len(o.Params)), make([][]T, len(o.Params)), 1, 1
 	}
-	o.p1, o.p2 = o.p1*o.Beta1, o.p2*o.Beta2
+	o.p1, o.p2 = float64(o.p1*o.Beta1), float64(o.p2*o.Beta2)
 	b1, b2, wd, shrink := T(o.Beta1), T(o.Beta2), T(0), T(1)
 	if o.Decoupled {
 		shrink = T(1 - float64(o.LR*o.WeightDecay))
