@@ -52,8 +52,9 @@ type codec struct {
 	depth    int
 	err      *SyntaxError
 
-	n     int   // sizing
-	sizes []int // sizing and encoding
+	swap  map[*Tensor]*Tensor // writing: tensors to be replaced
+	n     int                 // sizing
+	sizes []int               // sizing and encoding
 	next  int
 	out   []byte // encoding
 }
@@ -68,22 +69,18 @@ func decode(b []byte, m message) error {
 	return nil
 }
 
-// encode appends m to b.
-func encode(b []byte, m message) []byte {
-	c := &codec{mode: sizing}
+// encode returns the bytes of m, with the tensors that are keys of swap replaced by their values.
+func encode(m message, swap map[*Tensor]*Tensor) []byte {
+	c := &codec{mode: sizing, swap: swap}
 	c.put(m)
-	c.mode, c.out = encoding, b
-	if need := len(b) + c.n; cap(b) < need {
-		c.out = make([]byte, len(b), need)
-		copy(c.out, b)
-	}
+	c.mode, c.out = encoding, make([]byte, 0, c.n)
 	c.put(m)
 	return c.out
 }
 
-// size returns the number of bytes that encode would append.
-func size(m message) int {
-	c := &codec{mode: sizing}
+// size returns the number of bytes that encode would return.
+func size(m message, swap map[*Tensor]*Tensor) int {
+	c := &codec{mode: sizing, swap: swap}
 	c.put(m)
 	return c.n
 }
@@ -179,6 +176,9 @@ func (c *codec) readBytes(name string) []byte {
 
 // put writes, or measures, the fields of m and what it has that we do not know.
 func (c *codec) put(m message) {
+	if t, ok := m.(*Tensor); ok && c.swap[t] != nil {
+		m = c.swap[t]
+	}
 	x := c.x
 	c.x = m.ext()
 	m.fields(c)

@@ -4,17 +4,23 @@ import "fmt"
 
 // SyntaxError means that bytes are not a well-formed ONNX protobuf.
 type SyntaxError struct {
+	File   string // "" when the bytes are not from a file
 	Offset int64  // position in the input of the byte that is wrong
 	Path   string // field that was being read, such as "graph.node[3].attribute[0].t"; "" at the top
 	Err    error
 }
 
-// Error names the position and the field.
+// Error names the file, the position and the field.
 func (e *SyntaxError) Error() string {
-	if e.Path == "" {
-		return fmt.Sprintf("onnx: byte %d: %v", e.Offset, e.Err)
+	text := "onnx: "
+	if e.File != "" {
+		text += e.File + ": "
 	}
-	return fmt.Sprintf("onnx: byte %d, in %s: %v", e.Offset, e.Path, e.Err)
+	text += fmt.Sprintf("byte %d", e.Offset)
+	if e.Path != "" {
+		text += ", in " + e.Path
+	}
+	return text + ": " + e.Err.Error()
 }
 
 // Unwrap returns the cause.

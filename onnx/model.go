@@ -55,10 +55,10 @@ func Decode(b []byte) (*Model, error) {
 }
 
 // Encode returns the protobuf of m.
-func (m *Model) Encode() []byte { return encode(nil, m) }
+func (m *Model) Encode() []byte { return encode(m, nil) }
 
 // Size returns the length of Encode's result without making it.
-func (m *Model) Size() int { return size(m) }
+func (m *Model) Size() int { return size(m, nil) }
 
 // Opset returns the version of a domain's operators; "" and "ai.onnx" are the same. It returns 0 if the model does not import it.
 func (m *Model) Opset(domain string) int64 { return opset(m.OpsetImport, domain) }

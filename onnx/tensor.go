@@ -90,6 +90,8 @@ type Tensor struct {
 	ExternalData []*StringEntry // location, offset, length, checksum
 	DataLocation DataLocation
 	Metadata     []*StringEntry
+
+	wasExternal bool // Read took the data from another file
 }
 
 func (m *Tensor) fields(c *codec) {
