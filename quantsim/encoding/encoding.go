@@ -268,6 +268,10 @@ func (e *Encoding) Resolve(shape tensor.Shape, axis, blockAxis int) error {
 	e.Axis = axis
 	if e.BlockSize > 0 {
 		e.BlockAxis = blockAxis
+		if len(shape) == 2 && axis == 1 && len(e.Scale)%shape[1] == 0 {
+			// AIMET writes the blocks of an [in, out] matrix by output channel.
+			e.Scale, e.Offset = transpose(e.Scale, shape[1]), transpose(e.Offset, shape[1])
+		}
 	}
 	return e.Validate(shape)
 }
