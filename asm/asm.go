@@ -1,13 +1,3 @@
-// Package asm holds the float32 microkernels: one table of functions per
-// instruction set, and the portable Go loops that each of them must equal.
-//
-// Every reduction is one chain per output element: it starts at zero (or at the
-// old output when accumulating) and takes one fused multiply-add, rounded once to
-// nearest even, per step in ascending order. No kernel keeps partial sums, so all
-// tables give the same bits (NaN payloads apart).
-//
-// The table is chosen once from the CPU and never changes. The environment
-// variable ROUNDEL_ISA may name a lower one.
 package asm
 
 import (
@@ -32,7 +22,7 @@ type Tile struct {
 	Rows int
 	Cols int
 	// Rows Split and above read A at a further offset of Skip, so that a tile may
-	// cross the end of an image row. Split = Rows when there is none.
+	// cross the end of an image row. Without a split they are Rows and 0.
 	Split int
 	Skip  int
 	Acc   int     // 1: the chain starts at C, 0: at zero
@@ -105,6 +95,11 @@ func (k *Kernels) Gemm(t *Tile) {
 	last := t.Taps[n-1] + (t.Rows-1)*t.LDA + t.K
 	if t.Split < t.Rows {
 		last += t.Skip
+		if k.SplitAt != 0 && t.Split != k.SplitAt {
+			panic("asm: Gemm: these kernels cannot split there")
+		}
+	} else if t.Skip != 0 {
+		panic("asm: Gemm: Skip without Split")
 	}
 	if t.Taps[0] < 0 || last > len(t.A) || (n*t.K-1)*t.LDB+v*k.Lanes > len(t.B) || !t.outputFits() {
 		panic("asm: Gemm: operand too short")

@@ -1,0 +1,5 @@
+//go:build !purego
+
+package asm
+
+func available() []Kernels { return []Kernels{genericTable()} }

@@ -1,0 +1,52 @@
+//go:build !purego
+
+package asm
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// TestLayout compares the field offsets with those in _gen/layout.go, by which the
+// assembly reads them.
+func TestLayout(t *testing.T) {
+	var a Tile
+	var d DwTile
+	for _, c := range []struct {
+		field     string
+		got, want uintptr
+	}{
+		{"Tile.C", unsafe.Offsetof(a.C), 0},
+		{"Tile.A", unsafe.Offsetof(a.A), 24},
+		{"Tile.B", unsafe.Offsetof(a.B), 48},
+		{"Tile.Bias", unsafe.Offsetof(a.Bias), 72},
+		{"Tile.Taps", unsafe.Offsetof(a.Taps), 96},
+		{"Tile.LDC", unsafe.Offsetof(a.LDC), 120},
+		{"Tile.LDA", unsafe.Offsetof(a.LDA), 128},
+		{"Tile.LDB", unsafe.Offsetof(a.LDB), 136},
+		{"Tile.K", unsafe.Offsetof(a.K), 144},
+		{"Tile.Rows", unsafe.Offsetof(a.Rows), 152},
+		{"Tile.Cols", unsafe.Offsetof(a.Cols), 160},
+		{"Tile.Split", unsafe.Offsetof(a.Split), 168},
+		{"Tile.Skip", unsafe.Offsetof(a.Skip), 176},
+		{"Tile.Acc", unsafe.Offsetof(a.Acc), 184},
+		{"Tile.Lo", unsafe.Offsetof(a.Lo), 192},
+		{"Tile.Hi", unsafe.Offsetof(a.Hi), 196},
+		{"DwTile.Dst", unsafe.Offsetof(d.Dst), 0},
+		{"DwTile.Src", unsafe.Offsetof(d.Src), 24},
+		{"DwTile.W", unsafe.Offsetof(d.W), 48},
+		{"DwTile.Bias", unsafe.Offsetof(d.Bias), 72},
+		{"DwTile.Taps", unsafe.Offsetof(d.Taps), 96},
+		{"DwTile.LDD", unsafe.Offsetof(d.LDD), 120},
+		{"DwTile.LDS", unsafe.Offsetof(d.LDS), 128},
+		{"DwTile.Off", unsafe.Offsetof(d.Off), 136},
+		{"DwTile.N", unsafe.Offsetof(d.N), 144},
+		{"DwTile.Pix", unsafe.Offsetof(d.Pix), 152},
+		{"DwTile.Lo", unsafe.Offsetof(d.Lo), 160},
+		{"DwTile.Hi", unsafe.Offsetof(d.Hi), 164},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s is at %d, the assembly reads it at %d", c.field, c.got, c.want)
+		}
+	}
+}
