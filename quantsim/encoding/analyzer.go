@@ -237,7 +237,6 @@ func newCollector(m Method) collector {
 // extremes is the running minimum and maximum.
 type extremes struct {
 	lo, hi float32
-	seen   bool
 }
 
 func (*extremes) start()             {}
@@ -247,7 +246,7 @@ func (*extremes) fix()               {}
 func (*extremes) endBatch()          {}
 
 func (e *extremes) add(x []float32) {
-	e.seen = e.seen || len(x) > 0
+
 	for _, v := range x {
 		e.lo, e.hi = min(e.lo, v), max(e.hi, v)
 	}

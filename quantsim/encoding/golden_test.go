@@ -59,6 +59,27 @@ func (c tally) at(scheme string) *[3]int {
 	return c[scheme]
 }
 
+// folders returns the cases that are committed here, and all others where the shared folder is present.
+func folders(t *testing.T) map[string]string {
+	own, err := filepath.Glob("testdata/golden/*")
+	if err != nil || len(own) == 0 {
+		t.Fatalf("no golden cases in testdata: %v", err)
+	}
+	out := map[string]string{}
+	for _, d := range own {
+		out[filepath.Base(d)] = d
+	}
+	t.Run("shared", func(t *testing.T) {
+		for _, name := range golden.Cases(t, "encodings") {
+			out[name] = golden.Dir(t, "encodings", name)
+		}
+	})
+	delete(out, loaded) // another format; TestGoldenLoaded reads it
+	return out
+}
+
+const loaded = "loaded_rounding_and_saturation"
+
 func batches(t *testing.T, dir string) []*tensor.Dense[float32] {
 	paths, err := filepath.Glob(filepath.Join(dir, "inputs_x[0-9].npy"))
 	if err != nil || len(paths) == 0 {
@@ -92,12 +113,8 @@ func near(a, b, rtol float64) bool { return math.Abs(a-b) <= rtol*math.Abs(b) }
 
 func TestGoldenCalibration(t *testing.T) {
 	total := tally{}
-	for _, name := range golden.Cases(t, "encodings") {
-		if name == "loaded_rounding_and_saturation" {
-			continue
-		}
+	for name, dir := range folders(t) {
 		t.Run(name, func(t *testing.T) {
-			dir := golden.Dir(t, "encodings", name)
 			xs := batches(t, dir)
 			var rows []row
 			golden.JSON(t, filepath.Join(dir, "rows.json"), &rows)
@@ -168,12 +185,8 @@ func (r row) given() *encoding.Encoding {
 // step, but only if x/scale lies within float32 noise of a tie; torch rounds as we do.
 func TestGoldenQuantizeDequantize(t *testing.T) {
 	same, ties := 0, 0
-	for _, name := range golden.Cases(t, "encodings") {
-		if name == "loaded_rounding_and_saturation" {
-			continue
-		}
+	for name, dir := range folders(t) {
 		t.Run(name, func(t *testing.T) {
-			dir := golden.Dir(t, "encodings", name)
 			x := batches(t, dir)[0]
 			want := golden.NpyOf[float32](t, filepath.Join(dir, "expected_qdq.npy")).Data()
 			var rows []row
@@ -220,14 +233,16 @@ func explain(x, got, want float32, scale, offset float64) error {
 }
 
 func TestGoldenLoaded(t *testing.T) {
-	m := golden.Load(t, "encodings", "loaded_rounding_and_saturation")
+	dir := filepath.Join("testdata", "golden", loaded)
+	m := &golden.Manifest{Dir: dir}
+	golden.JSON(t, filepath.Join(dir, "manifest.json"), m)
 	var rows []struct {
 		Bitwidth                int
 		Min, Max, Scale, Offset float64
 	}
 	m.Param(t, "rows", &rows)
 	x := m.Input(t, "x").(*tensor.Dense[float32])
-	want := golden.NpyOf[float32](t, filepath.Join(golden.Dir(t, "encodings", "loaded_rounding_and_saturation"), "expected_qdq.npy")).Data()
+	want := golden.NpyOf[float32](t, filepath.Join(dir, "expected_qdq.npy")).Data()
 	ties := 0
 	for k, r := range rows {
 		e := &encoding.Encoding{Grid: encoding.Grid{Bits: r.Bitwidth, Axis: encoding.PerTensor},

@@ -8,6 +8,7 @@ import "math"
 const (
 	innerBins = 512
 	histBins  = 3 * innerBins
+	limit     = math.MaxFloat32 / 16
 )
 
 // histogram is the density of the data over fixed bins, every batch weighing the
@@ -19,7 +20,7 @@ type histogram struct {
 	width   float32
 	first   float32 // index of the lowest edge: edge i = (first + i) * width
 	fixed   bool
-	seen    bool // any data at all, zeros included
+	limited bool // the range is cut at +-limit
 	counts  []uint32
 	total   int // elements of the running batch, dropped ones included
 	batches int
@@ -49,6 +50,10 @@ func (h *histogram) fix() {
 		return
 	}
 	hi := h.hi
+	if hi/2-h.lo/2 > limit {
+		// The outer edges would overflow float32; values beyond the limit count as the limit.
+		h.limited, h.lo, hi = true, max(h.lo, -limit), min(hi, limit)
+	}
 	if h.lo == hi {
 		hi += 0.01
 	}
@@ -64,12 +69,14 @@ func (h *histogram) fix() {
 
 // add counts x into the running batch.
 func (h *histogram) add(x []float32) {
-	h.seen = h.seen || len(x) > 0
 	if !h.fixed {
 		return
 	}
 	h.total += len(x)
 	for _, v := range x {
+		if h.limited {
+			v = min(max(v, -limit), limit)
+		}
 		if i := floor32(v/h.width) - h.first; i >= 0 && i < histBins {
 			h.counts[int(i)]++
 		}
