@@ -157,7 +157,7 @@ func fromSparse(t *onnx.SparseTensor) (tensor.Any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return scatter(values, at, shape), nil
+	return tensor.Put(tensor.Zeros(values.DType(), shape...), at, 1, values), nil
 }
 
 // positions returns the row-major positions that indices of either form mean.
@@ -184,44 +184,4 @@ func positions(indices *tensor.Dense[int64], n int, shape tensor.Shape) ([]int, 
 		}
 	}
 	return out, nil
-}
-
-func scatter(values tensor.Any, at []int, shape tensor.Shape) tensor.Any {
-	switch v := values.(type) {
-	case *tensor.Dense[float32]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[float64]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[tensor.F16]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[tensor.BF16]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[int8]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[int16]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[int32]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[int64]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[uint8]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[uint16]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[uint32]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[uint64]:
-		return scatterInto(v, at, shape)
-	case *tensor.Dense[bool]:
-		return scatterInto(v, at, shape)
-	}
-	return nil
-}
-
-func scatterInto[T tensor.Elem](v *tensor.Dense[T], at []int, shape tensor.Shape) tensor.Any {
-	out := tensor.New[T](shape...)
-	for i, x := range v.Data() {
-		out.Data()[at[i]] = x
-	}
-	return out
 }

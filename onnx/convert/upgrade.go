@@ -151,7 +151,7 @@ func floatScalar(x float32, t onnx.DataType) tensor.Any {
 	case onnx.Double:
 		return tensor.Scalar(float64(x))
 	case onnx.Float16:
-		return tensor.Scalar(halfOf(x))
+		return tensor.Scalar(tensor.ToF16(float64(x)))
 	}
 	return tensor.Scalar(x)
 }
