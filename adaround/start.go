@@ -1,0 +1,61 @@
+package adaround
+
+// Rounding with error feedback (Babai's nearest plane, the order of GPTQ): with
+// x = w + e the quadratic surrogate is e'He + 2r'e = ‖L'e + u‖² + const for
+// H = LL' and u = L⁻¹r, where r is half its gradient at the float weight. L' is
+// upper triangular, so columns are decided from the last to the first, each
+// cancelling what the decisions before it and u leave in its own row:
+//
+//	e_i = −(u_i + Σ_{j>i} L_ji e_j)/L_ii, rounded to one of the two neighbours.
+
+// start chooses codes for all rows of the block. r is [outs][K].
+func (b *fastBlock) start(f *factor, r []float32) {
+	k, kernels := b.k, &b.kernels
+	acc := make([]float32, b.outs*k)
+	coef := make([]float32, b.outs*panelWidth)
+	for o := range b.outs {
+		for i, c := range f.order {
+			acc[o*k+i] = r[o*k+c]
+		}
+	}
+	for j := 0; j < k; j += panelWidth { // u = L⁻¹r
+		w := min(panelWidth, k-j)
+		for o := range b.outs {
+			substitute(f, acc[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
+		}
+		f.spread(acc, coef, b.outs, j, w, j+w, k, kernels)
+	}
+	for j := (k - 1) / panelWidth * panelWidth; j >= 0; j -= panelWidth {
+		w := min(panelWidth, k-j)
+		for o := range b.outs {
+			b.decide(f, o, acc[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
+		}
+		f.spread(acc, coef, b.outs, j, w, 0, j, kernels)
+	}
+}
+
+// substitute solves the w×w triangle at (j, j) for one row and leaves −u in coef.
+func substitute(f *factor, acc, coef []float32, j, w int) {
+	for i := j; i < j+w; i++ {
+		s := acc[i]
+		for t, v := range f.l[i*f.k+j : i*f.k+i] {
+			s -= float32(v * acc[j+t])
+		}
+		acc[i] = s / f.l[i*f.k+i]
+		coef[i-j] = -acc[i]
+	}
+}
+
+// decide rounds the columns [j, j+w) of row o from the last to the first and leaves e in coef.
+func (b *fastBlock) decide(f *factor, o int, acc, coef []float32, j, w int) {
+	row := &b.rows[o]
+	for i := j + w - 1; i >= j; i-- {
+		c := f.order[i]
+		s := acc[i]
+		for t := i + 1; t < j+w; t++ {
+			s += float32(f.l[t*f.k+i] * coef[t-j])
+		}
+		row.choose(c, row.weight[c]-s/f.l[i*f.k+i])
+		coef[i-j] = row.x[c] - row.weight[c]
+	}
+}
