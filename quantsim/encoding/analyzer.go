@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"roundel/tensor"
 )
@@ -23,30 +24,43 @@ func (e *TensorError) Error() string { return fmt.Sprintf("encoding: tensor %q: 
 // Unwrap returns the cause.
 func (e *TensorError) Unwrap() error { return e.Err }
 
-// collector gathers what one scheme needs to know about one group of elements.
+// collector gathers what one scheme needs to know about one group of elements, over all batches.
 type collector interface {
-	start()               // a batch begins
-	needsRange() bool     // wants the whole batch through addRange before add
-	addRange(x []float32) // first pass
-	fix()                 // the first pass is over
+	part() part         // of one batch; a collector makes any number of them
+	fix(p part)         // p is the first batch, complete through addRange; nothing happens unless the collector waits for it
+	waiting() bool      // needs fix before parts can count
+	commit(p part)      // adds a batch and empties p
+	merge(into, p part) // adds p to another part of the same batch and empties p
+	params(g Grid, m Method) params
+}
+
+// part is what one group knows of one batch.
+type part interface {
+	addRange(x []float32)
 	add(x []float32)
-	endBatch()
-	params(g Grid, m Method) (params, error)
 }
 
 // Analyzer chooses the encoding of one tensor from batches of its data, in memory
-// that does not depend on how much data there is.
-//
-// A batch is given to Observe whole, or in parts: Start, then Range for every part if
-// NeedsRange, then Add for every part, then End. Within a batch neither the order nor
-// the cut into parts changes the result.
+// that does not depend on how much data there is. Observe takes a whole batch; a
+// batch that comes in pieces, or several tensors that share an encoding, go through Batch.
 type Analyzer struct {
 	name   string
 	grid   Grid
 	method Method
 	groups []collector
-	batch  bool
-	fixed  bool
+	once   sync.Once // makes groups
+}
+
+// Batch is a batch of one tensor while it is observed, or a share of one. Pieces may
+// be added in any order and cut in any way without changing the result. A Batch
+// belongs to one goroutine; several for one batch are joined by Merge.
+//
+// A scheme that fixes its histogram by the first batch (NeedsRange) wants all pieces
+// through Range, then Analyzer.Fix, then all again through Add; others only Add.
+// Analyzer.Commit ends the batch, after which the Batch is empty and can be used again.
+type Batch struct {
+	a     *Analyzer
+	parts []part
 }
 
 // NewAnalyzer returns an analyzer for the tensor name (used in errors) on the given
@@ -61,95 +75,118 @@ func NewAnalyzer(name string, g Grid, m Method) (*Analyzer, error) {
 	return &Analyzer{name: name, grid: g, method: m}, nil
 }
 
-// Start begins a batch.
-func (a *Analyzer) Start() {
-	a.batch, a.fixed = true, false
-	for _, c := range a.groups {
-		c.start()
-	}
-}
-
-// NeedsRange reports whether the next batch must go through Range before Add: only
-// histogram schemes, and only until a batch that is not all zero was seen.
+// NeedsRange reports whether the next batch must go through Range and Fix before Add:
+// only histogram schemes, and only until a batch that is not all zero was fixed.
 func (a *Analyzer) NeedsRange() bool {
 	if len(a.groups) == 0 {
-		return a.grid.Type == Int && newCollector(a.method).needsRange()
+		return a.grid.Type == Int && newCollector(a.method).waiting()
 	}
 	for _, c := range a.groups {
-		if c.needsRange() {
+		if c.waiting() {
 			return true
 		}
 	}
 	return false
 }
 
-// Range shows a part of the batch for the first time.
-func (a *Analyzer) Range(x []float32, shape tensor.Shape) error {
-	return a.each(x, shape, collector.addRange)
-}
-
-// Add counts a part of the batch. An element that is not a finite number is an error that names the tensor and the index.
-func (a *Analyzer) Add(x []float32, shape tensor.Shape) error {
-	if !a.fixed {
-		for _, c := range a.groups {
-			c.fix()
+// grow makes the collectors; batches of several goroutines may come here together.
+func (a *Analyzer) grow(groups int) {
+	a.once.Do(func() {
+		for range groups {
+			a.groups = append(a.groups, newCollector(a.method))
 		}
-		a.fixed = true
-	}
-	return a.each(x, shape, collector.add)
+	})
 }
 
-// End finishes the batch.
-func (a *Analyzer) End() {
-	for _, c := range a.groups {
-		c.endBatch()
+// Batch returns an empty batch.
+func (a *Analyzer) Batch() *Batch { return &Batch{a: a} }
+
+// Range shows a piece of the batch for the first time.
+func (b *Batch) Range(x []float32, shape tensor.Shape) error {
+	return b.each(x, shape, part.addRange)
+}
+
+// Add counts a piece of the batch. An element that is not a finite number is an error that names the tensor and the index.
+func (b *Batch) Add(x []float32, shape tensor.Shape) error {
+	return b.each(x, shape, part.add)
+}
+
+// Merge adds what other has seen of the same batch to b and empties other.
+func (b *Batch) Merge(other *Batch) {
+	if b.parts == nil {
+		b.parts, other.parts = other.parts, nil
+		return
 	}
-	a.batch = false
+	for i, p := range other.parts {
+		b.a.groups[i].merge(b.parts[i], p)
+	}
+}
+
+// Fix lets b, which has seen the whole batch through Range, fix what is not fixed yet.
+func (a *Analyzer) Fix(b *Batch) {
+	for i, p := range b.parts {
+		a.groups[i].fix(p)
+	}
+}
+
+// Commit ends the batch b.
+func (a *Analyzer) Commit(b *Batch) {
+	for i, p := range b.parts {
+		a.groups[i].commit(p)
+	}
 }
 
 // Observe shows a whole batch.
 func (a *Analyzer) Observe(x []float32, shape tensor.Shape) error {
-	a.Start()
+	b := a.Batch()
 	if a.NeedsRange() {
-		if err := a.Range(x, shape); err != nil {
+		if err := b.Range(x, shape); err != nil {
 			return err
 		}
+		a.Fix(b)
 	}
-	if err := a.Add(x, shape); err != nil {
+	if err := b.Add(x, shape); err != nil {
 		return err
 	}
-	a.End()
+	a.Commit(b)
 	return nil
 }
 
-func (a *Analyzer) each(x []float32, shape tensor.Shape, f func(collector, []float32)) error {
-	if !a.batch {
-		return &TensorError{a.name, errors.New("data outside of a batch; call Start first")}
-	}
+// each checks a piece and gives every run of it to f.
+func (b *Batch) each(x []float32, shape tensor.Shape, f func(part, []float32)) error {
+	a := b.a
 	if len(x) != shape.Len() {
 		return &TensorError{a.name, fmt.Errorf("%d elements for shape %v", len(x), shape)}
 	}
 	if err := a.grid.Validate(shape); err != nil {
 		return &TensorError{a.name, err}
 	}
+	if a.grid.Type != Int {
+		return nil
+	}
 	if i := firstNonFinite(x); i >= 0 {
 		return &TensorError{a.name, fmt.Errorf("element %d of shape %v is %v; a range cannot be chosen from it. "+
 			"Exclude the tensor from quantization, or look for the operator that overflows", i, shape, x[i])}
 	}
-	if a.grid.Type != Int {
-		return nil
+	if err := b.prepare(a.grid.Groups(shape), shape); err != nil {
+		return err
 	}
-	switch n := a.grid.Groups(shape); {
-	case a.groups == nil:
-		for range n {
-			c := newCollector(a.method)
-			c.start()
-			a.groups = append(a.groups, c)
+	a.grid.Runs(shape, func(group, lo, hi int) { f(b.parts[group], x[lo:hi]) })
+	return nil
+}
+
+// prepare makes the parts on first use, and the collectors with them.
+func (b *Batch) prepare(groups int, shape tensor.Shape) error {
+	a := b.a
+	if b.parts == nil {
+		a.grow(groups)
+		for _, c := range a.groups {
+			b.parts = append(b.parts, c.part())
 		}
-	case len(a.groups) != n:
-		return &TensorError{a.name, fmt.Errorf("shape %v has %d channels, the data before had %d", shape, n, len(a.groups))}
 	}
-	a.grid.Runs(shape, func(group, lo, hi int) { f(a.groups[group], x[lo:hi]) })
+	if len(b.parts) != groups {
+		return &TensorError{a.name, fmt.Errorf("shape %v has %d channels, the data before had %d", shape, groups, len(b.parts))}
+	}
 	return nil
 }
 
@@ -163,10 +200,7 @@ func (a *Analyzer) Encoding() (*Encoding, error) {
 		return nil, &TensorError{a.name, ErrNoData}
 	}
 	for _, c := range a.groups {
-		p, err := c.params(a.grid, a.method)
-		if err != nil {
-			return nil, &TensorError{a.name, err}
-		}
+		p := c.params(a.grid, a.method)
 		e.Scale, e.Offset = append(e.Scale, p.scale), append(e.Offset, p.offset)
 	}
 	e.setRange()
@@ -234,31 +268,37 @@ func newCollector(m Method) collector {
 	return &extremes{}
 }
 
-// extremes is the running minimum and maximum.
-type extremes struct {
-	lo, hi float32
-}
+// extremes is the running minimum and maximum, of a batch and of all of them.
+type extremes struct{ lo, hi float32 }
 
-func (*extremes) start()             {}
-func (*extremes) needsRange() bool   { return false }
+func (*extremes) part() part         { return &extremes{} }
+func (*extremes) waiting() bool      { return false }
+func (*extremes) fix(part)           {}
+func (e *extremes) commit(p part)    { e.merge(e, p) }
 func (*extremes) addRange([]float32) {}
-func (*extremes) fix()               {}
-func (*extremes) endBatch()          {}
 
+func (*extremes) merge(into, p part) {
+	a, b := into.(*extremes), p.(*extremes)
+	a.lo, a.hi = min(a.lo, b.lo), max(a.hi, b.hi)
+	b.lo, b.hi = 0, 0
+}
+
+// add includes zero in the range, which every grid has to reach.
 func (e *extremes) add(x []float32) {
-
+	lo, hi := e.lo, e.hi
 	for _, v := range x {
-		e.lo, e.hi = min(e.lo, v), max(e.hi, v)
+		lo, hi = min(lo, v), max(hi, v)
 	}
+	e.lo, e.hi = lo, hi
 }
 
-func (e *extremes) params(g Grid, _ Method) (params, error) {
-	return g.fromRange(float64(e.lo), float64(e.hi)), nil
+func (e *extremes) params(g Grid, _ Method) params {
+	return g.fromRange(float64(e.lo), float64(e.hi))
 }
 
-func (h *histogram) params(g Grid, m Method) (params, error) {
+func (h *histogram) params(g Grid, m Method) params {
 	if m.base() == SchemePercentile {
-		return h.percentile(g, m.Percentile), nil
+		return h.percentile(g, m.Percentile)
 	}
-	return h.enhanced(g), nil
+	return h.enhanced(g)
 }

@@ -151,21 +151,32 @@ func TestPartsOfABatch(t *testing.T) {
 			if err := whole.Observe(x, tensor.Shape{4, 60}); err != nil {
 				t.Fatal(err)
 			}
-			parts.Start()
 			order := []int{2, 0, 3, 1}
+			one, two := parts.Batch(), parts.Batch() // as from two workers
+			piece := func(i int) (*encoding.Batch, []float32) {
+				if i%2 == 0 {
+					return one, x[i*60 : (i+1)*60]
+				}
+				return two, x[i*60 : (i+1)*60]
+			}
 			if parts.NeedsRange() {
 				for _, i := range order {
-					if err := parts.Range(x[i*60:(i+1)*60], tensor.Shape{60}); err != nil {
+					b, x := piece(i)
+					if err := b.Range(x, tensor.Shape{60}); err != nil {
 						t.Fatal(err)
 					}
 				}
+				one.Merge(two)
+				parts.Fix(one)
 			}
 			for _, i := range order {
-				if err := parts.Add(x[i*60:(i+1)*60], tensor.Shape{60}); err != nil {
+				b, x := piece(i)
+				if err := b.Add(x, tensor.Shape{60}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			parts.End()
+			one.Merge(two)
+			parts.Commit(one)
 		}
 		a, err := whole.Encoding()
 		if err != nil {

@@ -12,89 +12,113 @@ const (
 )
 
 // histogram is the density of the data over fixed bins, every batch weighing the
-// same. Counts are whole numbers, so their order does not matter within a batch.
-// Bin edges are float32, as the reference computes them: candidates of 16 bits are
-// told apart by less than the rounding of an edge.
+// same. Bin edges are float32, as the reference computes them: candidates of 16 bits
+// are told apart by less than the rounding of an edge.
 type histogram struct {
-	lo, hi  float32 // range of the batch that will fix the bins
 	width   float32
 	first   float32 // index of the lowest edge: edge i = (first + i) * width
 	fixed   bool
 	limited bool // the range is cut at +-limit
-	counts  []uint32
-	total   int // elements of the running batch, dropped ones included
 	batches int
 	pdf     []float64
 }
 
-// addRange widens the range that the coming batch will fix.
-func (h *histogram) addRange(x []float32) {
+// counts is one batch of a histogram. They are whole numbers, so the order of the elements does not matter.
+type counts struct {
+	h      *histogram
+	lo, hi float32 // range; +Inf, -Inf before any data
+	bins   []uint32
+	total  int // dropped elements included
+}
+
+func (h *histogram) part() part {
+	return &counts{h: h, lo: float32(math.Inf(1)), hi: float32(math.Inf(-1))}
+}
+
+func (h *histogram) waiting() bool { return !h.fixed }
+
+func (c *counts) addRange(x []float32) {
 	for _, v := range x {
-		h.lo, h.hi = min(h.lo, v), max(h.hi, v)
+		c.lo, c.hi = min(c.lo, v), max(c.hi, v)
 	}
 }
 
-// needsRange reports whether the bins are not fixed yet.
-func (h *histogram) needsRange() bool { return !h.fixed }
-
-// start empties the range. It must be called before addRange because min starts at the first value, not at zero.
-func (h *histogram) start() {
-	if !h.fixed {
-		h.lo, h.hi = float32(math.Inf(1)), float32(math.Inf(-1))
-	}
-}
-
-// fix chooses the bins from the range that was collected; an all-zero batch fixes nothing.
-func (h *histogram) fix() {
-	if h.fixed || h.lo > h.hi || h.lo == 0 && h.hi == 0 {
+// fix chooses the bins from the range of a batch; an all-zero batch fixes nothing.
+func (h *histogram) fix(p part) {
+	c := p.(*counts)
+	lo, hi := c.lo, c.hi
+	if h.fixed || lo > hi || lo == 0 && hi == 0 {
 		return
 	}
-	hi := h.hi
-	if hi/2-h.lo/2 > limit {
+	if hi/2-lo/2 > limit {
 		// The outer edges would overflow float32; values beyond the limit count as the limit.
-		h.limited, h.lo, hi = true, max(h.lo, -limit), min(hi, limit)
+		h.limited, lo, hi = true, max(lo, -limit), min(hi, limit)
 	}
-	if h.lo == hi {
+	if lo == hi {
 		hi += 0.01
 	}
-	h.width = (hi - h.lo) / innerBins
+	h.width = (hi - lo) / innerBins
 	if !(h.width > 0) {
 		// The range is below the resolution of float32; one subnormal step is all there is.
 		h.width = math.SmallestNonzeroFloat32
 	}
-	h.first = floor32(h.lo/h.width) - innerBins
-	h.counts, h.pdf = make([]uint32, histBins), make([]float64, histBins)
+	h.first = floor32(lo/h.width) - innerBins
+	h.pdf = make([]float64, histBins)
 	h.fixed = true
 }
 
-// add counts x into the running batch.
-func (h *histogram) add(x []float32) {
+func (c *counts) add(x []float32) {
+	h := c.h
 	if !h.fixed {
 		return
 	}
-	h.total += len(x)
-	for _, v := range x {
-		if h.limited {
-			v = min(max(v, -limit), limit)
+	if c.bins == nil {
+		c.bins = make([]uint32, histBins)
+	}
+	c.total += len(x)
+	if h.limited {
+		x = append([]float32(nil), x...)
+		for i, v := range x {
+			x[i] = min(max(v, -limit), limit)
 		}
-		if i := floor32(v/h.width) - h.first; i >= 0 && i < histBins {
-			h.counts[int(i)]++
+	}
+	bins, w, first := c.bins[:histBins], h.width, h.first
+	for _, v := range x {
+		if i := floor32(v/w) - first; i >= 0 && i < histBins {
+			bins[int(i)]++
 		}
 	}
 }
 
-// endBatch folds the running batch into the density: pdf = (pdf*k + counts/total) / (k+1).
-func (h *histogram) endBatch() {
-	if !h.fixed || h.total == 0 {
-		return
+func (h *histogram) merge(into, p part) {
+	a, b := into.(*counts), p.(*counts)
+	a.lo, a.hi = min(a.lo, b.lo), max(a.hi, b.hi)
+	if a.bins == nil {
+		a.bins = make([]uint32, histBins)
 	}
-	k := float64(h.batches)
-	for i, c := range h.counts {
-		h.pdf[i] = (float64(h.pdf[i]*k) + float64(c)/float64(h.total)) / (k + 1)
-		h.counts[i] = 0
+	for i, n := range b.bins {
+		a.bins[i] += n
 	}
-	h.batches++
-	h.total = 0
+	a.total += b.total
+	b.reset()
+}
+
+func (c *counts) reset() {
+	clear(c.bins)
+	c.total, c.lo, c.hi = 0, float32(math.Inf(1)), float32(math.Inf(-1))
+}
+
+// commit folds a batch into the density: pdf = (pdf*k + bins/total) / (k+1).
+func (h *histogram) commit(p part) {
+	c := p.(*counts)
+	if h.fixed && c.total > 0 {
+		k := float64(h.batches)
+		for i, n := range c.bins {
+			h.pdf[i] = (float64(h.pdf[i]*k) + float64(n)/float64(c.total)) / (k + 1)
+		}
+		h.batches++
+	}
+	c.reset()
 }
 
 // edge returns the left edge of bin i.

@@ -16,11 +16,24 @@ type spectrum struct {
 	total  uint64
 }
 
-func (*spectrum) start()             {}
-func (*spectrum) needsRange() bool   { return false }
+func (*spectrum) part() part         { return &spectrum{} }
+func (*spectrum) waiting() bool      { return false }
+func (*spectrum) fix(part)           {}
 func (*spectrum) addRange([]float32) {}
-func (*spectrum) fix()               {}
-func (*spectrum) endBatch()          {}
+func (s *spectrum) commit(p part)    { s.merge(s, p) }
+
+func (*spectrum) merge(into, p part) {
+	a, b := into.(*spectrum), p.(*spectrum)
+	if b.total > 0 {
+		a.grow(b.exp)
+		b.grow(a.exp)
+		for i, n := range b.counts {
+			a.counts[i] += n
+		}
+		a.lo, a.hi, a.total = min(a.lo, b.lo), max(a.hi, b.hi), a.total+b.total
+	}
+	*b = spectrum{}
+}
 
 func (s *spectrum) add(x []float32) {
 	if len(x) == 0 {
@@ -72,16 +85,16 @@ func (s *spectrum) masses() []mass {
 	return out
 }
 
-func (s *spectrum) params(g Grid, m Method) (params, error) {
+func (s *spectrum) params(g Grid, m Method) params {
 	lo, hi := float64(s.lo), float64(s.hi)
 	if s.total == 0 || lo == 0 && hi == 0 {
-		return g.fromRange(lo, hi), nil
+		return g.fromRange(lo, hi)
 	}
 	cost := squaredError
 	if m.Scheme == SchemeEntropy {
 		cost = divergence
 	}
-	return search(g, lo, hi, s.masses(), cost), nil
+	return search(g, lo, hi, s.masses(), cost)
 }
 
 // search shrinks the observed range: first both ends together in steps of 1/128, then
