@@ -1,0 +1,161 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"roundel/asm"
+	"roundel/data"
+	"roundel/nn"
+	"roundel/nn/prepare"
+	"roundel/onnx"
+	"roundel/onnx/convert"
+	"roundel/tensor"
+)
+
+// loaded is a model as read: the file's messages and the verified graph made from them.
+type loaded struct {
+	path  string
+	model *onnx.Model
+	graph *nn.Graph
+}
+
+// openModel reads, converts and verifies a model. Errors name the file once.
+func openModel(path string) (*loaded, error) {
+	m, err := onnx.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	g, err := convert.ToGraph(m)
+	if err == nil {
+		err = nn.Verify(g)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &loaded{path, m, g}, nil
+}
+
+// prefix is the file name without folder and extension; outputs are named after it.
+func (l *loaded) prefix() string {
+	base := filepath.Base(l.path)
+	return strings.TrimSuffix(base, filepath.Ext(base))
+}
+
+// dataInputs describes what one sample must look like.
+func dataInputs(g *nn.Graph) []data.Input {
+	var ins []data.Input
+	for _, v := range g.Inputs {
+		in := data.Input{Name: v.Name, DType: v.Type.DType}
+		if v.Type.Ranked && len(v.Type.Dims) > 0 {
+			in.Shape = []int{}
+			for _, d := range v.Type.Dims[1:] {
+				in.Shape = append(in.Shape, d.Size)
+			}
+		}
+		ins = append(ins, in)
+	}
+	return ins
+}
+
+// foldedGraph returns the graph that rounding and simulation work on: constants and batch normalisation folded.
+func foldedGraph(g *nn.Graph) (*nn.Graph, *prepare.Report, error) {
+	folded, rep, err := prepare.Apply(g, prepare.DefaultConfig())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := nn.Verify(folded); err != nil {
+		return nil, nil, fmt.Errorf("preparing the model broke it; please report this: %w", err)
+	}
+	return folded, rep, nil
+}
+
+// machineFlags are the flags about resources, shared by every command that computes.
+type machineFlags struct{ threads int }
+
+func (m *machineFlags) add(fs *flag.FlagSet) {
+	fs.IntVar(&m.threads, "threads", runtime.GOMAXPROCS(0), "worker threads; results do not depend on it")
+}
+
+func (m *machineFlags) pool() (*tensor.Pool, error) {
+	if m.threads < 1 || m.threads > 1024 {
+		return nil, usagef("--threads %d: want 1 to 1024", m.threads)
+	}
+	return tensor.NewPool(m.threads, asm.Best()), nil
+}
+
+// dataFlags are the flags that say how samples are read.
+type dataFlags struct {
+	preprocess, labels string
+	limit              int
+}
+
+func (d *dataFlags) add(fs *flag.FlagSet) {
+	fs.StringVar(&d.preprocess, "preprocess", "",
+		"image preprocessing: imagenet, unit or none, with changes: imagenet,resize=232,crop=224,mean=A:B:C,std=A:B:C (default: imagenet for images, unit for idx)")
+	fs.StringVar(&d.labels, "labels", "", "file of class numbers, when the source has none of its own")
+	fs.IntVar(&d.limit, "samples", 0, "use only the first N samples (0: all)")
+}
+
+// source is a data.Source cut to its first samples.
+type source struct {
+	*data.Source
+	n int
+}
+
+// Len returns the number of samples that are used.
+func (s source) Len() int { return s.n }
+
+func (d *dataFlags) open(path string, g *nn.Graph) (source, error) {
+	o := data.Options{Inputs: dataInputs(g), Labels: d.labels}
+	if d.preprocess != "" {
+		p, err := data.ParsePreprocess(d.preprocess)
+		if err != nil {
+			return source{}, usagef("--preprocess: %w", err)
+		}
+		o.Preprocess = &p
+	}
+	if d.limit < 0 {
+		return source{}, usagef("--samples %d: want 0 for all, or a positive number", d.limit)
+	}
+	src, err := data.Open(path, o)
+	if err != nil {
+		return source{}, err
+	}
+	n := src.Len()
+	if d.limit > 0 {
+		n = min(n, d.limit)
+	}
+	return source{src, n}, nil
+}
+
+// outputDir makes the folder and proves that files can be written there, before any work is done.
+func outputDir(dir string) error {
+	if dir == "" {
+		return usagef("-o is missing: the folder for the results")
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("cannot make the output folder: %w", err)
+	}
+	probe, err := os.CreateTemp(dir, ".roundel-probe-*")
+	if err != nil {
+		return fmt.Errorf("cannot write to the output folder %s: %w", dir, err)
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
+}
+
+// fileName turns a tensor's name into one for a file.
+func fileName(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.' {
+			return r
+		}
+		return '_'
+	}, name)
+	return strings.TrimLeft(clean, ".")
+}
