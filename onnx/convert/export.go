@@ -48,11 +48,12 @@ type level struct {
 	base  *onnx.Graph
 	ref   *nn.Graph // what base means
 
-	nodes  []*onnx.Node    // one for each node of g
-	inits  []*onnx.Tensor  // made by lowering
-	needed map[string]bool // values that are read
-	order  []string        // the same, in order of first use
-	made   map[string]bool // values that nodes make, and inputs
+	nodes  []*onnx.Node             // one for each node of g
+	inits  []*onnx.Tensor           // made by lowering
+	packed map[string]onnx.DataType // new constants that are of 4 bits
+	needed map[string]bool          // values that are read
+	order  []string                 // the same, in order of first use
+	made   map[string]bool          // values that nodes make, and inputs
 }
 
 // graph writes g over base, of which ref is the meaning.
@@ -60,7 +61,8 @@ func (e *exporter) graph(g *nn.Graph, base *onnx.Graph, ref *nn.Graph, outer *le
 	if base == nil || ref == nil {
 		base, ref = &onnx.Graph{}, &nn.Graph{}
 	}
-	l := &level{exporter: e, outer: outer, g: g, base: base, ref: ref, needed: map[string]bool{}, made: map[string]bool{}}
+	l := &level{exporter: e, outer: outer, g: g, base: base, ref: ref, packed: map[string]onnx.DataType{},
+		needed: map[string]bool{}, made: map[string]bool{}}
 	origins := map[int]*nn.Node{}
 	for _, n := range ref.Nodes {
 		origins[n.Origin] = n
@@ -80,6 +82,11 @@ func (e *exporter) graph(g *nn.Graph, base *onnx.Graph, ref *nn.Graph, outer *le
 	}
 	for _, v := range g.Outputs {
 		l.need(v.Name)
+	}
+	for _, n := range g.Nodes { // what is dequantized has the type of the zero point
+		if t := l.packed[n.In(2)]; t != 0 && n.Op == "DequantizeLinear" {
+			l.packed[n.In(0)] = t
+		}
 	}
 	out := *base
 	out.Name = g.Name

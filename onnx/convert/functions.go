@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 
@@ -80,9 +81,9 @@ func (s *scope) inline(p protoNode, f *onnx.Function, stack []*onnx.Function, ou
 	}
 	prefix := p.Name
 	if prefix == "" {
-		prefix = "/" + p.OpType
+		prefix = s.nodes.fresh("/" + p.OpType)
 	}
-	r := &renamer{prefix: prefix + "/", values: s.values, names: map[string]string{}, attrs: map[string]*onnx.Attribute{}}
+	r := &renamer{prefix: prefix + "/", values: s.values, nodes: s.nodes, names: map[string]string{}, attrs: map[string]*onnx.Attribute{}}
 	s.bindAttrs(r, p, f)
 	for i, name := range f.Inputs {
 		r.names[name] = ""
@@ -137,6 +138,7 @@ func (im *importer) markUsed(n *onnx.Node) {
 type renamer struct {
 	prefix string
 	values namer
+	nodes  namer
 	names  map[string]string // of the body to the caller's
 	attrs  map[string]*onnx.Attribute
 }
@@ -154,10 +156,8 @@ func (r *renamer) value(name string) string {
 }
 
 func (r *renamer) node(n *onnx.Node) *onnx.Node {
-	c := &onnx.Node{Name: r.prefix + n.Name, OpType: n.OpType, Domain: n.Domain, Overload: n.Overload}
-	if n.Name == "" {
-		c.Name = ""
-	}
+	c := &onnx.Node{OpType: n.OpType, Domain: n.Domain, Overload: n.Overload}
+	c.Name = r.nodes.fresh(r.prefix + cmp.Or(n.Name, n.OpType))
 	for _, in := range n.Inputs {
 		c.Inputs = append(c.Inputs, r.value(in))
 	}
@@ -193,7 +193,7 @@ func (r *renamer) attr(a *onnx.Attribute) *onnx.Attribute {
 
 // graph copies an inner graph. Its own names are renamed too, so that two calls do not define the same value.
 func (r *renamer) graph(g *onnx.Graph) *onnx.Graph {
-	inner := &renamer{prefix: r.prefix, values: r.values, names: maps.Clone(r.names), attrs: r.attrs}
+	inner := &renamer{prefix: r.prefix, values: r.values, nodes: r.nodes, names: maps.Clone(r.names), attrs: r.attrs}
 	c := &onnx.Graph{Name: g.Name}
 	for _, vi := range g.Inputs {
 		c.Inputs = append(c.Inputs, inner.info(vi))

@@ -71,6 +71,9 @@ func (l *level) lower(n, r *nn.Node, old *onnx.Node) (*onnx.Node, error) {
 	if err := l.lowerMoved(&c); err != nil {
 		return nil, err
 	}
+	if v := since(c.Op); l.opset < v {
+		return nil, l.needs(v, c.Op)
+	}
 	for _, a := range added {
 		at, ok := c.Attrs[a.attr]
 		if !ok || a.op != c.Op || l.opset >= a.since {
@@ -174,9 +177,7 @@ func (l *level) lowerSpecial(n *nn.Node) error {
 			return l.needs(18, "Pad with axes")
 		}
 	case "QuantizeLinear":
-		if n.In(2) != "" { // it has the type
-			delete(n.Attrs, "output_dtype")
-		}
+		return l.lowerQuantize(n)
 	case "GroupNormalization":
 		if v < 21 {
 			return l.needs(21, "GroupNormalization per channel")
@@ -215,8 +216,38 @@ func (l *level) lowerSoftmax(n *nn.Node) error {
 		return onnx.Unsupportedf("%s over several axes since opset 13", n.Op)
 	case l.opset < 13 && !flat && n.Int("axis", -1) < 0 && (l.opset < 11 || n.Int("axis", -1) != -1):
 		return l.needs(13, n.Op+" along a negative axis")
+	case l.opset < 13 && !flat && n.Int("axis", -1) >= 0 && n.Int("axis", -1) != l.rank(n.In(0))-1:
+		return l.needs(13, n.Op+" along an axis that is not known to be the last")
 	case l.opset < 13 && n.Attrs["axis"].Kind == 0:
 		n.Attrs["axis"] = nn.Attr{Kind: nn.AttrInt, I: -1}
+	}
+	return nil
+}
+
+// rank returns the inferred or declared rank of a value, or -1.
+func (l *level) rank(name string) int64 {
+	t := l.g.Types[name]
+	for _, v := range l.g.Inputs {
+		if v.Name == name {
+			t = v.Type
+		}
+	}
+	if !t.Ranked {
+		return -1
+	}
+	return int64(len(t.Dims))
+}
+
+// lowerQuantize gives the type of the result to the zero point, where there is one; a constant of 4 bits is packed again.
+func (l *level) lowerQuantize(n *nn.Node) error {
+	t := onnx.DataType(n.Int("output_dtype", 0))
+	if packed := t == onnx.Int4 || t == onnx.Uint4; packed && l.opset < 21 {
+		return l.needs(21, "QuantizeLinear to "+t.String())
+	} else if packed && l.g.Consts[n.In(2)] != nil {
+		l.packed[n.In(2)] = t
+	}
+	if n.In(2) != "" {
+		delete(n.Attrs, "output_dtype")
 	}
 	return nil
 }

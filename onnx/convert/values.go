@@ -44,7 +44,7 @@ func (l *level) initializers(out *onnx.Graph) {
 	}
 	for _, name := range l.order {
 		if v := l.g.Consts[name]; v != nil && !have[name] && !l.made[name] {
-			out.Initializers = append(out.Initializers, FromTensor(name, v))
+			out.Initializers = append(out.Initializers, l.replaced(&onnx.Tensor{Name: name, DataType: l.packed[name]}, v))
 		}
 	}
 	out.Initializers = append(out.Initializers, l.inits...)
