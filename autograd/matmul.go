@@ -6,41 +6,6 @@ import (
 	"roundel/tensor"
 )
 
-// gemm is dst [m, n] = a·b, or dst += a·b if acc. a is [m, k], or [k, m] if transA; b is [k, n], or [n, k] if transB.
-// float32 uses the kernels of package tensor; float64, which only tests need, is a plain loop.
-func (t *Tape[T]) gemm(dst, a, b []T, m, n, k int, transA, transB, acc bool) {
-	lda, ldb := k, n
-	if transA {
-		lda = m
-	}
-	if transB {
-		ldb = k
-	}
-	if d, ok := any(dst).([]float32); ok {
-		tensor.Gemm(d, n, any(a).([]float32), lda, any(b).([]float32), ldb, m, n, k, transA, transB, acc, t.pool)
-		return
-	}
-	ai, ak, bk, bj := lda, 1, ldb, 1
-	if transA {
-		ai, ak = 1, lda
-	}
-	if transB {
-		bk, bj = 1, ldb
-	}
-	for i := range m {
-		for j := range n {
-			var s T
-			for l := range k {
-				s += T(a[i*ai+l*ak] * b[l*bk+j*bj])
-			}
-			if acc {
-				s += dst[i*n+j]
-			}
-			dst[i*n+j] = s
-		}
-	}
-}
-
 // MatMul returns a·b as NumPy does: [..., M, K]·[..., K, N] with broadcast
 // leading dimensions; an operand of rank 1 is a row (left) or column (right) that is dropped from the result.
 func (t *Tape[T]) MatMul(a, b *Value[T]) *Value[T] {

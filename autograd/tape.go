@@ -62,7 +62,7 @@ type node[T tensor.Float] struct {
 // New returns an empty tape whose operations share the workers of p; a nil p means one worker with the best kernels.
 func New[T tensor.Float](p *tensor.Pool) *Tape[T] {
 	if p == nil {
-		p = tensor.NewPool(1, asm.Best())
+		p = tensor.NewPool(1, asm.Kernels{})
 	}
 	return &Tape[T]{pool: p, free: map[int][][]T{}}
 }

@@ -26,14 +26,7 @@ func (t *Tape[T]) unary(x *Value[T], f func(x T) T, df func(x, y T) T) *Value[T]
 func (t *Tape[T]) clip(x *Value[T], lo, hi T, inclusive bool) *Value[T] {
 	out := t.zeros(x.Shape()...)
 	in, y := x.X.Data(), out.Data()
-	n, plane := parts(len(in))
-	t.pool.For(n, func(_, part int) {
-		a, b := part*plane, min((part+1)*plane, len(in))
-		dst, src := y[a:b], in[a:b]
-		for i, v := range src {
-			dst[i] = min(max(v, lo), hi)
-		}
-	})
+	t.split(len(in), func(a, b int) { t.clamp(y[a:b], in[a:b], lo, hi) })
 	// A strict bound is the inclusive bound one step further in.
 	if !inclusive {
 		lo, hi = after(lo, 1), after(hi, -1)
@@ -42,8 +35,7 @@ func (t *Tape[T]) clip(x *Value[T], lo, hi T, inclusive bool) *Value[T] {
 		dx := t.gradOf(x)
 		// A product instead of a branch: which side of the bound a value lies is not predictable.
 		pass := [4]T{3: 1}
-		t.pool.For(n, func(_, part int) {
-			a, b := part*plane, min((part+1)*plane, len(in))
+		t.split(len(in), func(a, b int) {
 			dst, src, gs := dx[a:b], in[a:b], g[a:b]
 			for i, v := range src {
 				var above, below uint
@@ -59,10 +51,10 @@ func (t *Tape[T]) clip(x *Value[T], lo, hi T, inclusive bool) *Value[T] {
 	}, x)
 }
 
-// parts splits n elements into chunks of a fixed length for the workers.
-func parts(n int) (count, size int) {
-	const chunk = 1 << 14
-	return (n + chunk - 1) / chunk, chunk
+// split has the workers call f for ranges [a, b) that make up n elements; their length is fixed.
+func (t *Tape[T]) split(n int, f func(a, b int)) {
+	const size = 1 << 14
+	t.pool.For((n+size-1)/size, func(_, i int) { f(i*size, min((i+1)*size, n)) })
 }
 
 // after returns the number of type T next to x, upwards for dir > 0.
