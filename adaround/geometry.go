@@ -10,7 +10,8 @@ import (
 
 // geometry says how the outputs of a layer read its input: which element of one
 // input sample is column k of a position. All layers become columns times
-// weights, z = Σ_k a_k·w_ok, with the weights as rows [O][K].
+// weights, z = Σ_k a_k·w_ok, with the weights as rows [O][K]. Columns run over the
+// kernel's taps, and over the channels within each tap.
 type geometry struct {
 	op         string
 	groups     int
@@ -53,7 +54,7 @@ func convGeometry(n *nn.Node, weight tensor.Shape) (*geometry, error) {
 		outPads: spatial(n, "output_padding", d, 0), autoPad: n.Str("auto_pad", "NOTSET")}
 	pads := spatial(n, "pads", 2*d, 0)
 	g.pads, g.endPads = pads[:d], pads[d:]
-	taps := tensor.Shape(g.kernel).Len()
+	taps := g.taps()
 	if g.groups < 1 || weight[0]%g.groups != 0 {
 		return nil, fmt.Errorf("%d groups for weight %v", g.groups, weight)
 	}
@@ -98,9 +99,6 @@ func spatial(node *nn.Node, name string, n, def int) []int {
 
 // rows returns the weight as rows [O][K].
 func (g *geometry) rows(w []float32) []float32 {
-	if !g.transW {
-		return w
-	}
 	out := make([]float32, len(w))
 	g.eachWeight(func(row, stored int) { out[row] = w[stored] })
 	return out
@@ -108,9 +106,6 @@ func (g *geometry) rows(w []float32) []float32 {
 
 // store is the inverse of rows: it returns rows [O][K] in the weight's own order.
 func (g *geometry) store(rows []float32) []float32 {
-	if !g.transW {
-		return slices.Clone(rows)
-	}
 	out := make([]float32, len(rows))
 	g.eachWeight(func(row, stored int) { out[stored] = rows[row] })
 	return out
@@ -118,24 +113,23 @@ func (g *geometry) store(rows []float32) []float32 {
 
 // eachWeight calls f with the index of every weight in rows [O][K] and in the stored order.
 func (g *geometry) eachWeight(f func(row, stored int)) {
-	if !g.transW {
-		for i := range g.groups * g.outs * g.k {
-			f(i, i)
-		}
-		return
-	}
-	taps := tensor.Shape(g.kernel).Len()
+	taps := g.taps()
 	channels := g.k / taps
-	for grp := range g.groups {
-		for o := range g.outs {
-			for c := range channels {
-				for t := range taps {
-					f((grp*g.outs+o)*g.k+c*taps+t, ((grp*channels+c)*g.outs+o)*taps+t)
+	for o := range g.groups * g.outs {
+		for c := range channels {
+			for t := range taps {
+				stored := o*g.k + c*taps + t // [O][C/g][taps]
+				if g.transW {                // [C][O/g][taps]
+					stored = ((o/g.outs*channels+c)*g.outs+o%g.outs)*taps + t
 				}
+				f(o*g.k+t*channels+c, stored)
 			}
 		}
 	}
 }
+
+// taps is the number of kernel elements, 1 for products.
+func (g *geometry) taps() int { return tensor.Shape(g.kernel).Len() }
 
 // channelAxis returns the axis of the stored weight that counts outputs.
 func (g *geometry) channelAxis() int {
@@ -145,19 +139,21 @@ func (g *geometry) channelAxis() int {
 	return 0
 }
 
-// reader is a geometry bound to the shape of one input sample.
+// reader is a geometry bound to the shape and memory order of an input tensor.
 type reader struct {
 	*geometry
 	in, out   []int // spatial extents
 	pads      []int
 	batch     int // samples in the tensor, or leading dimensions of a product
 	positions int // per batch element
-	offsets   []int
-	coord     []int
+	// element (channel c, pixel q) of a sample is at c·channelStep + q·pixelStep
+	channelStep, pixelStep int
+	offsets                []int // pixel that each tap of the current position reads, -1 for padding
+	coord                  []int
 }
 
-// bind prepares reading from inputs of shape x. The error says why the layer cannot be sampled.
-func (g *geometry) bind(x tensor.Shape) (*reader, error) {
+// bind prepares reading from inputs of shape x in the given memory order. The error says why the layer cannot be sampled.
+func (g *geometry) bind(x tensor.Shape, layout nn.Layout) (*reader, error) {
 	r := &reader{geometry: g}
 	if g.op == "MatMul" || g.op == "Gemm" {
 		if len(x) < 2 {
@@ -167,20 +163,24 @@ func (g *geometry) bind(x tensor.Shape) (*reader, error) {
 		if g.transX {
 			rows, cols = cols, rows
 		}
-		if cols != g.k {
-			return nil, fmt.Errorf("input of shape %v for %d columns", x, g.k)
+		if cols != g.k || layout != nn.RowMajor {
+			return nil, fmt.Errorf("%v input of shape %v for %d columns", layout, x, g.k)
 		}
 		r.batch, r.positions = x[:len(x)-2].Len(), rows
 		return r, nil
 	}
 	d := len(g.kernel)
-	channels := g.groups * g.k / tensor.Shape(g.kernel).Len()
+	channels := g.groups * g.k / g.taps()
 	if len(x) != d+2 || x[1] != channels {
 		return nil, fmt.Errorf("input of shape %v for %d channels and %d spatial axes", x, channels, d)
 	}
 	r.batch, r.in, r.out = x[0], x[2:], make([]int, d)
 	r.pads, r.coord = slices.Clone(g.pads), make([]int, d)
-	r.offsets = make([]int, tensor.Shape(g.kernel).Len())
+	r.offsets = make([]int, g.taps())
+	r.channelStep, r.pixelStep = tensor.Shape(r.in).Len(), 1
+	if layout == nn.NHWC {
+		r.channelStep, r.pixelStep = 1, channels
+	}
 	for i := range d {
 		r.out[i] = r.extent(i)
 		if r.out[i] < 1 {
@@ -223,19 +223,23 @@ func (r *reader) read(dst []float32, stride int, x []float32, n, pos int) {
 		return
 	}
 	r.locate(pos)
-	size := tensor.Shape(r.in).Len()
-	taps := len(r.offsets)
-	channels := r.k / taps
+	channels := r.k / len(r.offsets)
+	size := r.groups * channels * tensor.Shape(r.in).Len()
+	x = x[n*size:][:size]
 	for g := range r.groups {
-		for c := range channels {
-			src := x[((n*r.groups+g)*channels+c)*size:][:size]
-			to := dst[g*stride+c*taps:][:taps]
-			for t, off := range r.offsets {
-				if off < 0 {
-					to[t] = 0
-				} else {
-					to[t] = src[off]
-				}
+		for t, pixel := range r.offsets {
+			to := dst[g*stride+t*channels:][:channels]
+			if pixel < 0 {
+				clear(to)
+				continue
+			}
+			from := pixel*r.pixelStep + g*channels*r.channelStep
+			if r.channelStep == 1 {
+				copy(to, x[from:])
+				continue
+			}
+			for c := range to {
+				to[c] = x[from+c*r.channelStep]
 			}
 		}
 	}
@@ -252,7 +256,7 @@ func (r *reader) readProduct(dst, x []float32, n, pos int) {
 	}
 }
 
-// locate fills offsets with the element of a channel that each tap of position pos reads, -1 for padding.
+// locate fills offsets with the pixel that each tap of position pos reads, -1 for padding.
 func (r *reader) locate(pos int) {
 	for i := len(r.out) - 1; i >= 0; i-- {
 		r.coord[i] = pos % r.out[i]

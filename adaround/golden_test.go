@@ -116,7 +116,7 @@ func (c *goldenCase) activation(t *testing.T, p *Problem) {
 
 // readAll fills p.Solve with every position of x and returns the number of positions per row of x.
 func readAll(t *testing.T, geo *geometry, p *Problem, x, y *tensor.Dense[float32]) int {
-	r, err := geo.bind(x.Shape())
+	r, err := geo.bind(x.Shape(), nn.RowMajor)
 	if err != nil {
 		t.Fatal(err)
 	}
