@@ -296,3 +296,6 @@ func (n *Node) Floats() []float64 {
 	}
 	return out
 }
+
+// IsBool reports whether n is a boolean.
+func (n *Node) IsBool() bool { return n.kind == boolean }

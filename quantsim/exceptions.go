@@ -1,0 +1,76 @@
+package quantsim
+
+import (
+	"strconv"
+	"strings"
+
+	"roundel/quantsim/encoding"
+)
+
+// exceptions is step 10: rules that are in the target's hardware, not in the config file.
+func (p *placement) exceptions() {
+	version, _ := strconv.Atoi(strings.TrimPrefix(p.rules.HWVersion, "V")) // 0: none named
+	for _, o := range p.ops {
+		switch o.typ {
+		case "LayerNormalization", "BatchNormalization":
+			p.normWeight(o, version)
+		case "GroupNormalization", "InstanceNormalization", "RMSNormalization":
+			p.followOutput(o)
+		case "MatMul":
+			p.dynamicMatMul(o, version)
+		}
+	}
+}
+
+// normWeight: scales of normalisations have 8 bits at least, and are symmetric only from 16 bits on.
+func (p *placement) normWeight(o *op, version int) {
+	for _, w := range o.params {
+		q := p.quant[w.tensor]
+		if !q.enabled || q.grid.Type != encoding.Int {
+			continue
+		}
+		q.grid.Bits = max(q.grid.Bits, 8)
+		if w.role != "weight" {
+			continue
+		}
+		if version >= 66 && version <= 69 {
+			q.grid.Bits = 8
+		}
+		if q.grid.Bits < 16 {
+			q.grid.Symmetric = false
+		}
+	}
+}
+
+// followOutput: the parameters of these have the symmetry and the bitwidth of the output, 8 bits at least.
+func (p *placement) followOutput(o *op) {
+	out := p.quant[o.outputs[0]]
+	for _, w := range o.params {
+		q := p.quant[w.tensor]
+		if !q.enabled || q.grid.Type != encoding.Int {
+			continue
+		}
+		if out != nil && out.enabled && out.grid.Type == encoding.Int {
+			q.grid.Symmetric, q.grid.Bits = out.grid.Symmetric, out.grid.Bits
+		}
+		q.grid.Bits = max(q.grid.Bits, 8)
+	}
+}
+
+// dynamicMatMul: up to V69 the second factor has 8 bits; later ones take 16, with 16 in the first.
+func (p *placement) dynamicMatMul(o *op, version int) {
+	second := p.dynamicWeight(o)
+	if second == nil || version == 0 || second.grid.Type != encoding.Int {
+		return
+	}
+	if version <= 69 {
+		second.grid.Symmetric, second.grid.Bits = true, 8
+		return
+	}
+	if second.grid.Bits == 16 {
+		second.grid.Symmetric = true
+		if first := p.quant[p.source(o.inputs[0])]; first != nil && first.grid.Type == encoding.Int {
+			first.grid.Bits = 16
+		}
+	}
+}
