@@ -106,8 +106,10 @@ func sniff(b []byte) string {
 		}
 	}
 	head := b[:min(len(b), 512)]
-	if i := strings.LastIndexByte(string(head), '\n'); i > 0 && len(head) < len(b) {
-		head = head[:i] // not to cut a character
+	for range utf8.UTFMax - 1 { // the last character may be cut
+		if len(head) < len(b) && !utf8.Valid(head) {
+			head = head[:len(head)-1]
+		}
 	}
 	control := func(r rune) bool { return r < ' ' && r != '\n' && r != '\r' && r != '\t' }
 	if utf8.Valid(head) && !strings.ContainsFunc(string(head), control) {
