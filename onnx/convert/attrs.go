@@ -58,13 +58,13 @@ func (s *scope) attr(a *onnx.Attribute, v int64) (nn.Attr, error) {
 		if a.T == nil {
 			return nn.Attr{}, errors.New("it has no tensor")
 		}
-		t, err := toTensor(a.T)
+		t, err := s.tensor(a.T)
 		return nn.Attr{Kind: nn.AttrTensor, T: t}, err
 	case onnx.AttributeSparseTensor:
 		if a.SparseTensor == nil {
 			return nn.Attr{}, errors.New("it has no tensor")
 		}
-		t, err := fromSparse(a.SparseTensor)
+		t, err := s.sparse(a.SparseTensor)
 		return nn.Attr{Kind: nn.AttrTensor, T: t}, err
 	case onnx.AttributeGraph:
 		if a.G == nil {
@@ -88,7 +88,7 @@ func (s *scope) constants(nodes []protoNode) []protoNode {
 			continue
 		}
 		if s.used[p.Outputs[0]] {
-			v, err := constantValue(p.Node)
+			v, err := constantValue(p.Node, s.importer)
 			s.setConst(p.Outputs[0], v, err)
 		}
 	}
@@ -100,16 +100,16 @@ func isConstant(n *onnx.Node) bool {
 }
 
 // constantValue returns the tensor of a Constant node in any of its forms.
-func constantValue(n *onnx.Node) (tensor.Any, error) {
+func constantValue(n *onnx.Node, im *importer) (tensor.Any, error) {
 	for _, a := range n.Attributes {
 		switch a.Name {
 		case "value":
 			if a.T != nil {
-				return toTensor(a.T)
+				return im.tensor(a.T)
 			}
 		case "sparse_value":
 			if a.SparseTensor != nil {
-				return fromSparse(a.SparseTensor)
+				return im.sparse(a.SparseTensor)
 			}
 		case "value_float":
 			return tensor.Scalar(a.F), nil
@@ -126,11 +126,32 @@ func constantValue(n *onnx.Node) (tensor.Any, error) {
 	return nil, fmt.Errorf("Constant node %q has no value", n.Name)
 }
 
-// maxDense bounds the elements that a sparse tensor may unfold to.
+// tensor decodes t once: calls of a function share the constants of its body.
+func (im *importer) tensor(t *onnx.Tensor) (tensor.Any, error) {
+	if v := im.decoded[t]; v != nil {
+		return v, nil
+	}
+	v, err := toTensor(t)
+	if err == nil {
+		im.decoded[t] = v
+	}
+	return v, err
+}
+
+// maxDense bounds the elements that one model's sparse tensors and the like may unfold to.
 const maxDense = 1 << 24
 
-// fromSparse returns a sparse tensor with its zeros.
-func fromSparse(t *onnx.SparseTensor) (tensor.Any, error) {
+// unfold accounts for n elements that the file does not have one by one.
+func (im *importer) unfold(n int64) error {
+	if n > int64(maxDense-im.dense) {
+		return onnx.Unsupportedf("sparse or repeated tensors of more than %d elements", maxDense)
+	}
+	im.dense += int(n)
+	return nil
+}
+
+// sparse returns a sparse tensor with its zeros.
+func (im *importer) sparse(t *onnx.SparseTensor) (tensor.Any, error) {
 	if t.Values == nil || t.Indices == nil {
 		return nil, errors.New("a sparse tensor needs values and indices")
 	}
@@ -138,8 +159,8 @@ func fromSparse(t *onnx.SparseTensor) (tensor.Any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if shape.Len() > maxDense {
-		return nil, onnx.Unsupportedf("sparse tensors of %d elements", shape.Len())
+	if err := im.unfold(int64(shape.Len())); err != nil {
+		return nil, err
 	}
 	values, err := toTensor(t.Values)
 	if err != nil {

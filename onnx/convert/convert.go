@@ -42,7 +42,9 @@ type importer struct {
 	seen    map[string]bool     // node names that a converted node has
 	used    map[string]bool     // values that something reads
 	foreign map[string][]string // operators of other domains, with their nodes
-	inlined int
+	inlined int                 // nodes made by calls of functions
+	dense   int                 // elements that tensors were unfolded to, see maxDense
+	decoded map[*onnx.Tensor]tensor.Any
 	errs    []error
 }
 
@@ -55,6 +57,7 @@ type scope struct {
 	defs  map[string]bool       // values defined here
 	todo  map[string]*onnx.Tensor
 	spars map[string]*onnx.SparseTensor
+	flat  map[string]bool // values that are matrices by what made them
 }
 
 // ToGraph returns the graph of m in canonical form. It needs the data of every
@@ -69,11 +72,7 @@ func ToGraph(m *onnx.Model) (*nn.Graph, error) {
 	if v < MinOpset || v > MaxOpset {
 		return nil, fmt.Errorf("convert: %w", onnx.Unsupportedf("opset %d (%d to %d are); convert the model with onnx.version_converter", v, MinOpset, MaxOpset))
 	}
-	im := &importer{model: m, funcs: map[funcID]*onnx.Function{}, values: newNamer(), nodes: newNamer(),
-		seen: map[string]bool{}, used: map[string]bool{}, foreign: map[string][]string{}}
-	for _, f := range m.Functions {
-		im.funcs[idOf(f.Domain, f.Name, f.Overload)] = f
-	}
+	im := newImporter(m)
 	im.scan(m.Graph)
 	g := im.graph(m.Graph, nil, v)
 	im.reportForeign()
@@ -81,6 +80,15 @@ func ToGraph(m *onnx.Model) (*nn.Graph, error) {
 		return nil, fmt.Errorf("convert: %w", errors.Join(im.errs...))
 	}
 	return g, nil
+}
+
+func newImporter(m *onnx.Model) *importer {
+	im := &importer{model: m, funcs: map[funcID]*onnx.Function{}, values: newNamer(), nodes: newNamer(),
+		seen: map[string]bool{}, used: map[string]bool{}, foreign: map[string][]string{}, decoded: map[*onnx.Tensor]tensor.Any{}}
+	for _, f := range m.Functions {
+		im.funcs[idOf(f.Domain, f.Name, f.Overload)] = f
+	}
+	return im
 }
 
 func (im *importer) fail(err error) { im.errs = append(im.errs, err) }
@@ -137,7 +145,7 @@ func (n namer) fresh(stem string) string {
 // graph converts p, whose nodes are of opset v unless they come from a function.
 func (im *importer) graph(p *onnx.Graph, outer *scope, v int64) *nn.Graph {
 	s := &scope{importer: im, outer: outer, types: map[string]*onnx.Type{}, defs: map[string]bool{},
-		todo: map[string]*onnx.Tensor{}, spars: map[string]*onnx.SparseTensor{},
+		todo: map[string]*onnx.Tensor{}, spars: map[string]*onnx.SparseTensor{}, flat: map[string]bool{},
 		g: &nn.Graph{Name: p.Name, Consts: map[string]tensor.Any{}, Types: map[string]nn.Type{}}}
 	for _, list := range [][]*onnx.ValueInfo{p.ValueInfo, p.Inputs, p.Outputs} {
 		for _, vi := range list {
@@ -227,7 +235,7 @@ func (s *scope) loadUsed(p *onnx.Graph) {
 	}
 	for _, t := range p.SparseInitializers {
 		if t.Values != nil && s.used[t.Values.Name] && s.spars[t.Values.Name] == t {
-			v, err := fromSparse(t)
+			v, err := s.sparse(t)
 			s.setConst(t.Values.Name, v, err)
 		}
 	}
@@ -324,6 +332,9 @@ func (s *scope) node(p protoNode) {
 	}
 	if err := s.upgrade(n, v); err != nil {
 		bad(err)
+	}
+	if n.Op == "Gemm" || n.Op == "Flatten" {
+		s.flat[n.Out(0)] = true
 	}
 	s.g.Nodes = append(s.g.Nodes, n)
 }

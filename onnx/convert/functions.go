@@ -83,7 +83,8 @@ func (s *scope) inline(p protoNode, f *onnx.Function, stack []*onnx.Function, ou
 	if prefix == "" {
 		prefix = s.nodes.fresh("/" + p.OpType)
 	}
-	r := &renamer{prefix: prefix + "/", values: s.values, nodes: s.nodes, names: map[string]string{}, attrs: map[string]*onnx.Attribute{}}
+	r := &renamer{prefix: prefix + "/", values: s.values, nodes: s.nodes, count: &s.inlined, names: map[string]string{},
+		attrs: map[string]*onnx.Attribute{}}
 	s.bindAttrs(r, p, f)
 	for i, name := range f.Inputs {
 		r.names[name] = ""
@@ -103,10 +104,10 @@ func (s *scope) inline(p protoNode, f *onnx.Function, stack []*onnx.Function, ou
 		r.names[name] = p.Outputs[i]
 	}
 	for _, n := range f.Nodes {
-		if s.inlined++; s.inlined > maxInlined {
+		q := protoNode{r.node(n), 0, v}
+		if s.inlined > maxInlined {
 			return onnx.Unsupportedf("functions that unfold to more than %d nodes", maxInlined)
 		}
-		q := protoNode{r.node(n), 0, v}
 		s.markUsed(q.Node)
 		if g := s.funcs[idOf(n.Domain, n.OpType, n.Overload)]; g != nil {
 			if err := s.inline(q, g, append(stack, f), out); err != nil {
@@ -139,6 +140,7 @@ type renamer struct {
 	prefix string
 	values namer
 	nodes  namer
+	count  *int              // of nodes made
 	names  map[string]string // of the body to the caller's
 	attrs  map[string]*onnx.Attribute
 }
@@ -156,6 +158,7 @@ func (r *renamer) value(name string) string {
 }
 
 func (r *renamer) node(n *onnx.Node) *onnx.Node {
+	*r.count++
 	c := &onnx.Node{OpType: n.OpType, Domain: n.Domain, Overload: n.Overload}
 	c.Name = r.nodes.fresh(r.prefix + cmp.Or(n.Name, n.OpType))
 	for _, in := range n.Inputs {
@@ -193,7 +196,7 @@ func (r *renamer) attr(a *onnx.Attribute) *onnx.Attribute {
 
 // graph copies an inner graph. Its own names are renamed too, so that two calls do not define the same value.
 func (r *renamer) graph(g *onnx.Graph) *onnx.Graph {
-	inner := &renamer{prefix: r.prefix, values: r.values, nodes: r.nodes, names: maps.Clone(r.names), attrs: r.attrs}
+	inner := &renamer{prefix: r.prefix, values: r.values, nodes: r.nodes, count: r.count, names: maps.Clone(r.names), attrs: r.attrs}
 	c := &onnx.Graph{Name: g.Name}
 	for _, vi := range g.Inputs {
 		c.Inputs = append(c.Inputs, inner.info(vi))

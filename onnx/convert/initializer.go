@@ -59,12 +59,12 @@ func FindConstant(m *onnx.Model, name string) (tensor.Any, error) {
 	}
 	for _, s := range m.Graph.SparseInitializers {
 		if s.Values != nil && s.Values.Name == name {
-			return fromSparse(s)
+			return newImporter(m).sparse(s)
 		}
 	}
 	for _, n := range m.Graph.Nodes {
 		if isConstant(n) && len(n.Outputs) == 1 && n.Outputs[0] == name {
-			return constantValue(n)
+			return constantValue(n, newImporter(m))
 		}
 	}
 	return nil, nil

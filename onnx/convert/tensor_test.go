@@ -96,7 +96,7 @@ func TestSparseErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if v, err := fromSparse(&tt.s); err == nil {
+			if v, err := newImporter(&onnx.Model{}).sparse(&tt.s); err == nil {
 				t.Errorf("gave %v", v)
 			}
 		})

@@ -182,7 +182,7 @@ func (s *scope) upgradeSoftmax(n *nn.Node) {
 	rank := -1
 	if d, ok := s.dims(n.In(0)); ok {
 		rank = len(d)
-	} else if p := s.g.Producer(n.In(0)); p != nil && (p.Op == "Gemm" || p.Op == "Flatten") {
+	} else if s.flat[n.In(0)] {
 		rank = 2
 	}
 	if rank < 0 || axis != int64(rank)-1 {
@@ -235,10 +235,13 @@ func (s *scope) upgradeQuantize(n *nn.Node) {
 func (s *scope) upgradeGroupNorm(n *nn.Node) error {
 	dims, _ := s.dims(n.In(0))
 	groups := n.Int("num_groups", 0)
-	if len(dims) < 2 || !dims[1].HasValue || groups < 1 || dims[1].Value%groups != 0 || dims[1].Value > 1<<24 {
+	if len(dims) < 2 || !dims[1].HasValue || groups < 1 || dims[1].Value%groups != 0 {
 		return onnx.Unsupportedf("GroupNormalization from before opset 21 without a declared number of channels")
 	}
-	for i, what := range []string{"", "scale", "bias"} {
+	if err := s.unfold(2 * dims[1].Value); err != nil {
+		return err
+	}
+	for i, what := range []string{1: "scale", 2: "bias"} {
 		if i == 0 {
 			continue
 		}
