@@ -28,6 +28,7 @@ type Tile struct {
 	Acc   int     // 1: the chain starts at C, 0: at zero
 	Lo    float32 // the finished value is clamped to [Lo, Hi] (see Clamp)
 	Hi    float32
+	Ahead int // a hint for Gemm: step k prefetches B[k*LDB+Ahead:], which need not exist
 }
 
 // DwTile describes one call of a depthwise kernel: Pix output pixels by N channels.

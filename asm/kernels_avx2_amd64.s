@@ -78,28 +78,29 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -113,7 +114,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -184,7 +185,7 @@ partial:
 	RET
 
 // func gemmTNF32_1x8_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_1x8_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -213,16 +214,26 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -234,6 +245,8 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -312,34 +325,35 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VBROADCASTSS (R9), Y15
 	VFMADD231PS  Y15, Y12, Y1
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VBROADCASTSS 4(R9), Y15
 	VFMADD231PS  Y15, Y12, Y1
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VBROADCASTSS 8(R9), Y15
 	VFMADD231PS  Y15, Y12, Y1
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -356,7 +370,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -438,7 +452,7 @@ partial:
 	RET
 
 // func gemmTNF32_2x8_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_2x8_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -470,11 +484,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -482,6 +504,8 @@ loop:
 	VFMADD231PS  Y15, Y12, Y1
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -495,6 +519,8 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -588,13 +614,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -603,7 +630,7 @@ loop:
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y2
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -612,7 +639,7 @@ loop:
 	VBROADCASTSS 4(R10), Y14
 	VFMADD231PS  Y14, Y12, Y2
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -621,7 +648,7 @@ loop:
 	VBROADCASTSS 8(R10), Y14
 	VFMADD231PS  Y14, Y12, Y2
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -641,7 +668,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -734,7 +761,7 @@ partial:
 	RET
 
 // func gemmTNF32_3x8_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_3x8_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -769,11 +796,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -783,6 +818,8 @@ loop:
 	VFMADD231PS  Y14, Y12, Y2
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -798,6 +835,8 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -906,13 +945,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -923,7 +963,7 @@ loop:
 	VBROADCASTSS (R11), Y15
 	VFMADD231PS  Y15, Y12, Y3
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -934,7 +974,7 @@ loop:
 	VBROADCASTSS 4(R11), Y15
 	VFMADD231PS  Y15, Y12, Y3
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -945,7 +985,7 @@ loop:
 	VBROADCASTSS 8(R11), Y15
 	VFMADD231PS  Y15, Y12, Y3
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -968,7 +1008,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1072,7 +1112,7 @@ partial:
 	RET
 
 // func gemmTNF32_4x8_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_4x8_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -1110,11 +1150,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1126,6 +1174,8 @@ loop:
 	VFMADD231PS  Y15, Y12, Y3
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1143,6 +1193,8 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1266,13 +1318,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1285,7 +1338,7 @@ loop:
 	VBROADCASTSS (R12), Y14
 	VFMADD231PS  Y14, Y12, Y4
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1298,7 +1351,7 @@ loop:
 	VBROADCASTSS 4(R12), Y14
 	VFMADD231PS  Y14, Y12, Y4
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1311,7 +1364,7 @@ loop:
 	VBROADCASTSS 8(R12), Y14
 	VFMADD231PS  Y14, Y12, Y4
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1337,7 +1390,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1452,7 +1505,7 @@ partial:
 	RET
 
 // func gemmTNF32_5x8_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_5x8_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -1493,11 +1546,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1511,6 +1572,8 @@ loop:
 	VFMADD231PS  Y14, Y12, Y4
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1530,6 +1593,8 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1668,13 +1733,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1689,7 +1755,7 @@ loop:
 	VBROADCASTSS (R13), Y15
 	VFMADD231PS  Y15, Y12, Y5
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1704,7 +1770,7 @@ loop:
 	VBROADCASTSS 4(R13), Y15
 	VFMADD231PS  Y15, Y12, Y5
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1719,7 +1785,7 @@ loop:
 	VBROADCASTSS 8(R13), Y15
 	VFMADD231PS  Y15, Y12, Y5
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1748,7 +1814,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1874,7 +1940,7 @@ partial:
 	RET
 
 // func gemmTNF32_6x8_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_6x8_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -1918,11 +1984,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1938,6 +2012,8 @@ loop:
 	VFMADD231PS  Y15, Y12, Y5
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -1959,6 +2035,8 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2061,34 +2139,35 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
@@ -2104,7 +2183,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -2185,7 +2264,7 @@ partial:
 	RET
 
 // func gemmTNF32_1x16_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_1x16_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -2217,19 +2296,29 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2242,7 +2331,9 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2330,13 +2421,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -2346,7 +2438,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y2
 	VFMADD231PS  Y15, Y13, Y3
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
@@ -2356,7 +2448,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y2
 	VFMADD231PS  Y15, Y13, Y3
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
@@ -2366,7 +2458,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y2
 	VFMADD231PS  Y15, Y13, Y3
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
@@ -2386,7 +2478,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -2484,7 +2576,7 @@ partial:
 	RET
 
 // func gemmTNF32_2x16_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_2x16_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -2521,12 +2613,20 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2536,7 +2636,9 @@ loop:
 	VFMADD231PS  Y15, Y13, Y3
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2552,7 +2654,9 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2660,13 +2764,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -2679,7 +2784,7 @@ loop:
 	VFMADD231PS  Y14, Y12, Y4
 	VFMADD231PS  Y14, Y13, Y5
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
@@ -2692,7 +2797,7 @@ loop:
 	VFMADD231PS  Y14, Y12, Y4
 	VFMADD231PS  Y14, Y13, Y5
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
@@ -2705,7 +2810,7 @@ loop:
 	VFMADD231PS  Y14, Y12, Y4
 	VFMADD231PS  Y14, Y13, Y5
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
@@ -2729,7 +2834,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -2844,7 +2949,7 @@ partial:
 	RET
 
 // func gemmTNF32_3x16_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_3x16_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -2886,12 +2991,20 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2904,7 +3017,9 @@ loop:
 	VFMADD231PS  Y14, Y13, Y5
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -2923,7 +3038,9 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -3051,13 +3168,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -3073,7 +3191,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y6
 	VFMADD231PS  Y15, Y13, Y7
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
@@ -3089,7 +3207,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y6
 	VFMADD231PS  Y15, Y13, Y7
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
@@ -3105,7 +3223,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y6
 	VFMADD231PS  Y15, Y13, Y7
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
@@ -3133,7 +3251,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -3265,7 +3383,7 @@ partial:
 	RET
 
 // func gemmTNF32_4x16_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_4x16_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -3312,12 +3430,20 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -3333,7 +3459,9 @@ loop:
 	VFMADD231PS  Y15, Y13, Y7
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -3355,7 +3483,9 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -3503,13 +3633,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -3528,7 +3659,7 @@ loop:
 	VFMADD231PS  Y14, Y12, Y8
 	VFMADD231PS  Y14, Y13, Y9
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
@@ -3547,7 +3678,7 @@ loop:
 	VFMADD231PS  Y14, Y12, Y8
 	VFMADD231PS  Y14, Y13, Y9
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
@@ -3566,7 +3697,7 @@ loop:
 	VFMADD231PS  Y14, Y12, Y8
 	VFMADD231PS  Y14, Y13, Y9
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
@@ -3598,7 +3729,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -3747,7 +3878,7 @@ partial:
 	RET
 
 // func gemmTNF32_5x16_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_5x16_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -3799,12 +3930,20 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -3823,7 +3962,9 @@ loop:
 	VFMADD231PS  Y14, Y13, Y9
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -3848,7 +3989,9 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -4016,13 +4159,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -4044,7 +4188,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y10
 	VFMADD231PS  Y15, Y13, Y11
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Y14
@@ -4066,7 +4210,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y10
 	VFMADD231PS  Y15, Y13, Y11
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Y14
@@ -4088,7 +4232,7 @@ loop:
 	VFMADD231PS  Y15, Y12, Y10
 	VFMADD231PS  Y15, Y13, Y11
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Y14
@@ -4124,7 +4268,7 @@ tail:
 
 single:
 	VMOVUPS      (SI), Y12
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      32(SI), Y13
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Y14
@@ -4290,7 +4434,7 @@ partial:
 	RET
 
 // func gemmTNF32_6x16_avx2(t *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmTNF32_6x16_avx2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -4347,12 +4491,20 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -4374,7 +4526,9 @@ loop:
 	VFMADD231PS  Y15, Y13, Y11
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0
@@ -4402,7 +4556,9 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Y12
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      32(SI), Y13
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Y14
 	VFMADD231PS  Y14, Y12, Y0

@@ -43,25 +43,26 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	ADDQ             $+16, R8
@@ -74,7 +75,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	ADDQ             $+4, R8
@@ -144,7 +145,7 @@ partial:
 	RET
 
 // func gemmTNF32_1x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_1x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -173,15 +174,25 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	ADDQ             DX, R10
@@ -192,6 +203,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	ADDQ             DX, R10
@@ -262,28 +275,29 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -297,7 +311,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -375,7 +389,7 @@ partial:
 	RET
 
 // func gemmTNF32_2x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_2x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -407,16 +421,26 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -428,6 +452,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -506,31 +532,32 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
 	VFMADD231PS.BCST (R8)(DX*2), Z28, Z2
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
 	VFMADD231PS.BCST 4(R8)(DX*2), Z28, Z2
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
 	VFMADD231PS.BCST 8(R8)(DX*2), Z28, Z2
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -545,7 +572,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -631,7 +658,7 @@ partial:
 	RET
 
 // func gemmTNF32_3x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_3x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -666,17 +693,27 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
 	VFMADD231PS.BCST 8(R10), Z28, Z2
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -689,6 +726,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -776,34 +815,35 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
 	VFMADD231PS.BCST (R8)(DX*2), Z28, Z2
 	VFMADD231PS.BCST (R9), Z28, Z3
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
 	VFMADD231PS.BCST 4(R8)(DX*2), Z28, Z2
 	VFMADD231PS.BCST 4(R9), Z28, Z3
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
 	VFMADD231PS.BCST 8(R8)(DX*2), Z28, Z2
 	VFMADD231PS.BCST 8(R9), Z28, Z3
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -820,7 +860,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -916,7 +956,7 @@ partial:
 	RET
 
 // func gemmTNF32_4x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_4x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -954,11 +994,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -966,6 +1014,8 @@ loop:
 	VFMADD231PS.BCST 12(R10), Z28, Z3
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -979,6 +1029,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1074,13 +1126,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -1088,7 +1141,7 @@ loop:
 	VFMADD231PS.BCST (R9), Z28, Z3
 	VFMADD231PS.BCST (R9)(DX*1), Z28, Z4
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -1096,7 +1149,7 @@ loop:
 	VFMADD231PS.BCST 4(R9), Z28, Z3
 	VFMADD231PS.BCST 4(R9)(DX*1), Z28, Z4
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -1104,7 +1157,7 @@ loop:
 	VFMADD231PS.BCST 8(R9), Z28, Z3
 	VFMADD231PS.BCST 8(R9)(DX*1), Z28, Z4
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -1122,7 +1175,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -1226,7 +1279,7 @@ partial:
 	RET
 
 // func gemmTNF32_5x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_5x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -1267,11 +1320,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1280,6 +1341,8 @@ loop:
 	VFMADD231PS.BCST 16(R10), Z28, Z4
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1294,6 +1357,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1397,13 +1462,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -1412,7 +1478,7 @@ loop:
 	VFMADD231PS.BCST (R9)(DX*1), Z28, Z4
 	VFMADD231PS.BCST (R9)(DX*2), Z28, Z5
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -1421,7 +1487,7 @@ loop:
 	VFMADD231PS.BCST 4(R9)(DX*1), Z28, Z4
 	VFMADD231PS.BCST 4(R9)(DX*2), Z28, Z5
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -1430,7 +1496,7 @@ loop:
 	VFMADD231PS.BCST 8(R9)(DX*1), Z28, Z4
 	VFMADD231PS.BCST 8(R9)(DX*2), Z28, Z5
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -1449,7 +1515,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -1561,7 +1627,7 @@ partial:
 	RET
 
 // func gemmTNF32_6x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_6x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -1605,11 +1671,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1619,6 +1693,8 @@ loop:
 	VFMADD231PS.BCST 20(R10), Z28, Z5
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1634,6 +1710,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1746,13 +1824,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -1762,7 +1841,7 @@ loop:
 	VFMADD231PS.BCST (R9)(DX*2), Z28, Z5
 	VFMADD231PS.BCST (R10), Z28, Z6
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -1772,7 +1851,7 @@ loop:
 	VFMADD231PS.BCST 4(R9)(DX*2), Z28, Z5
 	VFMADD231PS.BCST 4(R10), Z28, Z6
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -1782,7 +1861,7 @@ loop:
 	VFMADD231PS.BCST 8(R9)(DX*2), Z28, Z5
 	VFMADD231PS.BCST 8(R10), Z28, Z6
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -1803,7 +1882,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -1925,7 +2004,7 @@ partial:
 	RET
 
 // func gemmTNF32_7x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_7x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -1972,11 +2051,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -1987,6 +2074,8 @@ loop:
 	VFMADD231PS.BCST 24(R10), Z28, Z6
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2003,6 +2092,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2129,13 +2220,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -2146,7 +2238,7 @@ loop:
 	VFMADD231PS.BCST (R10), Z28, Z6
 	VFMADD231PS.BCST (R11), Z28, Z7
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -2157,7 +2249,7 @@ loop:
 	VFMADD231PS.BCST 4(R10), Z28, Z6
 	VFMADD231PS.BCST 4(R11), Z28, Z7
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -2168,7 +2260,7 @@ loop:
 	VFMADD231PS.BCST 8(R10), Z28, Z6
 	VFMADD231PS.BCST 8(R11), Z28, Z7
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -2191,7 +2283,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -2323,7 +2415,7 @@ partial:
 	RET
 
 // func gemmTNF32_8x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_8x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -2373,11 +2465,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2389,6 +2489,8 @@ loop:
 	VFMADD231PS.BCST 28(R10), Z28, Z7
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2406,6 +2508,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2540,13 +2644,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -2558,7 +2663,7 @@ loop:
 	VFMADD231PS.BCST (R11), Z28, Z7
 	VFMADD231PS.BCST (R11)(DX*1), Z28, Z8
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -2570,7 +2675,7 @@ loop:
 	VFMADD231PS.BCST 4(R11), Z28, Z7
 	VFMADD231PS.BCST 4(R11)(DX*1), Z28, Z8
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -2582,7 +2687,7 @@ loop:
 	VFMADD231PS.BCST 8(R11), Z28, Z7
 	VFMADD231PS.BCST 8(R11)(DX*1), Z28, Z8
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -2606,7 +2711,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -2746,7 +2851,7 @@ partial:
 	RET
 
 // func gemmTNF32_9x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_9x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -2799,11 +2904,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2816,6 +2929,8 @@ loop:
 	VFMADD231PS.BCST 32(R10), Z28, Z8
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2834,6 +2949,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -2976,13 +3093,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -2995,7 +3113,7 @@ loop:
 	VFMADD231PS.BCST (R11)(DX*1), Z28, Z8
 	VFMADD231PS.BCST (R11)(DX*2), Z28, Z9
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -3008,7 +3126,7 @@ loop:
 	VFMADD231PS.BCST 4(R11)(DX*1), Z28, Z8
 	VFMADD231PS.BCST 4(R11)(DX*2), Z28, Z9
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -3021,7 +3139,7 @@ loop:
 	VFMADD231PS.BCST 8(R11)(DX*1), Z28, Z8
 	VFMADD231PS.BCST 8(R11)(DX*2), Z28, Z9
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -3046,7 +3164,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -3194,7 +3312,7 @@ partial:
 	RET
 
 // func gemmTNF32_10x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_10x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -3250,11 +3368,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -3268,6 +3394,8 @@ loop:
 	VFMADD231PS.BCST 36(R10), Z28, Z9
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -3287,6 +3415,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -3438,13 +3568,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -3458,7 +3589,7 @@ loop:
 	VFMADD231PS.BCST (R11)(DX*2), Z28, Z9
 	VFMADD231PS.BCST (R12), Z28, Z10
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -3472,7 +3603,7 @@ loop:
 	VFMADD231PS.BCST 4(R11)(DX*2), Z28, Z9
 	VFMADD231PS.BCST 4(R12), Z28, Z10
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -3486,7 +3617,7 @@ loop:
 	VFMADD231PS.BCST 8(R11)(DX*2), Z28, Z9
 	VFMADD231PS.BCST 8(R12), Z28, Z10
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -3513,7 +3644,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -3671,7 +3802,7 @@ partial:
 	RET
 
 // func gemmTNF32_11x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_11x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -3730,11 +3861,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -3749,6 +3888,8 @@ loop:
 	VFMADD231PS.BCST 40(R10), Z28, Z10
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -3769,6 +3910,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -3928,13 +4071,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -3949,7 +4093,7 @@ loop:
 	VFMADD231PS.BCST (R12), Z28, Z10
 	VFMADD231PS.BCST (R12)(DX*1), Z28, Z11
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -3964,7 +4108,7 @@ loop:
 	VFMADD231PS.BCST 4(R12), Z28, Z10
 	VFMADD231PS.BCST 4(R12)(DX*1), Z28, Z11
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -3979,7 +4123,7 @@ loop:
 	VFMADD231PS.BCST 8(R12), Z28, Z10
 	VFMADD231PS.BCST 8(R12)(DX*1), Z28, Z11
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -4007,7 +4151,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -4173,7 +4317,7 @@ partial:
 	RET
 
 // func gemmTNF32_12x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_12x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -4235,11 +4379,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -4255,6 +4407,8 @@ loop:
 	VFMADD231PS.BCST 44(R10), Z28, Z11
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -4276,6 +4430,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -4443,13 +4599,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -4465,7 +4622,7 @@ loop:
 	VFMADD231PS.BCST (R12)(DX*1), Z28, Z11
 	VFMADD231PS.BCST (R12)(DX*2), Z28, Z12
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -4481,7 +4638,7 @@ loop:
 	VFMADD231PS.BCST 4(R12)(DX*1), Z28, Z11
 	VFMADD231PS.BCST 4(R12)(DX*2), Z28, Z12
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -4497,7 +4654,7 @@ loop:
 	VFMADD231PS.BCST 8(R12)(DX*1), Z28, Z11
 	VFMADD231PS.BCST 8(R12)(DX*2), Z28, Z12
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -4526,7 +4683,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -4700,7 +4857,7 @@ partial:
 	RET
 
 // func gemmTNF32_13x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_13x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -4765,11 +4922,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -4786,6 +4951,8 @@ loop:
 	VFMADD231PS.BCST 48(R10), Z28, Z12
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -4808,6 +4975,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -4984,13 +5153,14 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -5007,7 +5177,7 @@ loop:
 	VFMADD231PS.BCST (R12)(DX*2), Z28, Z12
 	VFMADD231PS.BCST (R13), Z28, Z13
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 4(R8), Z28, Z0
 	VFMADD231PS.BCST 4(R8)(DX*1), Z28, Z1
@@ -5024,7 +5194,7 @@ loop:
 	VFMADD231PS.BCST 4(R12)(DX*2), Z28, Z12
 	VFMADD231PS.BCST 4(R13), Z28, Z13
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 8(R8), Z28, Z0
 	VFMADD231PS.BCST 8(R8)(DX*1), Z28, Z1
@@ -5041,7 +5211,7 @@ loop:
 	VFMADD231PS.BCST 8(R12)(DX*2), Z28, Z12
 	VFMADD231PS.BCST 8(R13), Z28, Z13
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST 12(R8), Z28, Z0
 	VFMADD231PS.BCST 12(R8)(DX*1), Z28, Z1
@@ -5072,7 +5242,7 @@ tail:
 
 single:
 	VMOVUPS          (SI), Z28
-	PREFETCHT0       2048(SI)
+	PREFETCHT0       (SI)(R14*4)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R8), Z28, Z0
 	VFMADD231PS.BCST (R8)(DX*1), Z28, Z1
@@ -5256,7 +5426,7 @@ partial:
 	RET
 
 // func gemmTNF32_14x16_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_14x16_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -5324,11 +5494,19 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -5346,6 +5524,8 @@ loop:
 	VFMADD231PS.BCST 52(R10), Z28, Z13
 	ADDQ             DX, R10
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -5369,6 +5549,8 @@ tail:
 	ADDQ             $+2, CX
 	JZ               finish
 	VMOVUPS          (SI), Z28
+	PREFETCHT0       (SI)(R12*1)
+	PREFETCHT0       (R10)(R11*1)
 	ADDQ             AX, SI
 	VFMADD231PS.BCST (R10), Z28, Z0
 	VFMADD231PS.BCST 4(R10), Z28, Z1
@@ -5505,39 +5687,40 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5552,9 +5735,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5636,7 +5819,7 @@ partial:
 	RET
 
 // func gemmTNF32_1x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_1x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -5669,19 +5852,31 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5694,7 +5889,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5777,15 +5975,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5794,9 +5993,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z2
 	VFMADD231PS  Z31, Z29, Z3
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5805,9 +6004,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z2
 	VFMADD231PS  Z31, Z29, Z3
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5816,9 +6015,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z2
 	VFMADD231PS  Z31, Z29, Z3
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5836,9 +6035,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5935,7 +6134,7 @@ partial:
 	RET
 
 // func gemmTNF32_2x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_2x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -5973,12 +6172,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -5988,7 +6196,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z3
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6004,7 +6215,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6101,15 +6315,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6121,9 +6336,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z4
 	VFMADD231PS  Z30, Z29, Z5
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6135,9 +6350,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z4
 	VFMADD231PS  Z30, Z29, Z5
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6149,9 +6364,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z4
 	VFMADD231PS  Z30, Z29, Z5
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6172,9 +6387,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6286,7 +6501,7 @@ partial:
 	RET
 
 // func gemmTNF32_3x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_3x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -6329,12 +6544,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6347,7 +6571,10 @@ loop:
 	VFMADD231PS  Z30, Z29, Z5
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6366,7 +6593,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6478,15 +6708,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6501,9 +6732,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z6
 	VFMADD231PS  Z31, Z29, Z7
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6518,9 +6749,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z6
 	VFMADD231PS  Z31, Z29, Z7
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6535,9 +6766,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z6
 	VFMADD231PS  Z31, Z29, Z7
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6562,9 +6793,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6693,7 +6924,7 @@ partial:
 	RET
 
 // func gemmTNF32_4x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_4x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -6741,12 +6972,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6762,7 +7002,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z7
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6784,7 +7027,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6910,15 +7156,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6936,9 +7183,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z8
 	VFMADD231PS  Z30, Z29, Z9
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6956,9 +7203,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z8
 	VFMADD231PS  Z30, Z29, Z9
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -6976,9 +7223,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z8
 	VFMADD231PS  Z30, Z29, Z9
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7006,9 +7253,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7152,7 +7399,7 @@ partial:
 	RET
 
 // func gemmTNF32_5x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_5x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -7205,12 +7452,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7229,7 +7485,10 @@ loop:
 	VFMADD231PS  Z30, Z29, Z9
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7254,7 +7513,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7394,15 +7656,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7423,9 +7686,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z10
 	VFMADD231PS  Z31, Z29, Z11
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7446,9 +7709,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z10
 	VFMADD231PS  Z31, Z29, Z11
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7469,9 +7732,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z10
 	VFMADD231PS  Z31, Z29, Z11
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7502,9 +7765,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7663,7 +7926,7 @@ partial:
 	RET
 
 // func gemmTNF32_6x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_6x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -7721,12 +7984,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7748,7 +8020,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z11
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7776,7 +8051,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7931,15 +8209,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7963,9 +8242,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z12
 	VFMADD231PS  Z30, Z29, Z13
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -7989,9 +8268,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z12
 	VFMADD231PS  Z30, Z29, Z13
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8015,9 +8294,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z12
 	VFMADD231PS  Z30, Z29, Z13
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8052,9 +8331,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8230,7 +8509,7 @@ partial:
 	RET
 
 // func gemmTNF32_7x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_7x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -8293,12 +8572,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8323,7 +8611,10 @@ loop:
 	VFMADD231PS  Z30, Z29, Z13
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8354,7 +8645,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8529,15 +8823,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8564,9 +8859,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z14
 	VFMADD231PS  Z31, Z29, Z15
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8593,9 +8888,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z14
 	VFMADD231PS  Z31, Z29, Z15
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8622,9 +8917,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z14
 	VFMADD231PS  Z31, Z29, Z15
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8663,9 +8958,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8858,7 +9153,7 @@ partial:
 	RET
 
 // func gemmTNF32_8x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_8x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -8926,12 +9221,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8959,7 +9263,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z15
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -8993,7 +9300,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9182,15 +9492,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9220,9 +9531,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z16
 	VFMADD231PS  Z30, Z29, Z17
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9252,9 +9563,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z16
 	VFMADD231PS  Z30, Z29, Z17
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9284,9 +9595,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z16
 	VFMADD231PS  Z30, Z29, Z17
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9328,9 +9639,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9538,7 +9849,7 @@ partial:
 	RET
 
 // func gemmTNF32_9x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_9x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -9611,12 +9922,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9647,7 +9967,10 @@ loop:
 	VFMADD231PS  Z30, Z29, Z17
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9684,7 +10007,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9887,15 +10213,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9928,9 +10255,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z18
 	VFMADD231PS  Z31, Z29, Z19
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9963,9 +10290,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z18
 	VFMADD231PS  Z31, Z29, Z19
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -9998,9 +10325,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z18
 	VFMADD231PS  Z31, Z29, Z19
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10045,9 +10372,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10270,7 +10597,7 @@ partial:
 	RET
 
 // func gemmTNF32_10x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_10x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -10348,12 +10675,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10387,7 +10723,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z19
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10427,7 +10766,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10645,15 +10987,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10689,9 +11032,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z20
 	VFMADD231PS  Z30, Z29, Z21
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10727,9 +11070,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z20
 	VFMADD231PS  Z30, Z29, Z21
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10765,9 +11108,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z20
 	VFMADD231PS  Z30, Z29, Z21
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -10816,9 +11159,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11058,7 +11401,7 @@ partial:
 	RET
 
 // func gemmTNF32_11x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_11x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -11141,12 +11484,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11183,7 +11535,10 @@ loop:
 	VFMADD231PS  Z30, Z29, Z21
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11226,7 +11581,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11458,15 +11816,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11505,9 +11864,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z22
 	VFMADD231PS  Z31, Z29, Z23
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11546,9 +11905,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z22
 	VFMADD231PS  Z31, Z29, Z23
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11587,9 +11946,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z22
 	VFMADD231PS  Z31, Z29, Z23
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11641,9 +12000,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -11898,7 +12257,7 @@ partial:
 	RET
 
 // func gemmTNF32_12x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_12x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -11986,12 +12345,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12031,7 +12399,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z23
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12077,7 +12448,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12323,15 +12697,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12373,9 +12748,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z24
 	VFMADD231PS  Z30, Z29, Z25
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12417,9 +12792,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z24
 	VFMADD231PS  Z30, Z29, Z25
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12461,9 +12836,9 @@ loop:
 	VFMADD231PS  Z30, Z28, Z24
 	VFMADD231PS  Z30, Z29, Z25
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12518,9 +12893,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12790,7 +13165,7 @@ partial:
 	RET
 
 // func gemmTNF32_13x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_13x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -12883,12 +13258,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12931,7 +13315,10 @@ loop:
 	VFMADD231PS  Z30, Z29, Z25
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -12980,7 +13367,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13241,15 +13631,16 @@ start:
 
 	// Loop over taps
 tap:
+	MOVQ 200(DI), R14
 	MOVQ 144(DI), CX
 	SUBQ $+4, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13294,9 +13685,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z26
 	VFMADD231PS  Z31, Z29, Z27
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 4(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13341,9 +13732,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z26
 	VFMADD231PS  Z31, Z29, Z27
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 8(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13388,9 +13779,9 @@ loop:
 	VFMADD231PS  Z31, Z28, Z26
 	VFMADD231PS  Z31, Z29, Z27
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS 12(R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13449,9 +13840,9 @@ tail:
 
 single:
 	VMOVUPS      (SI), Z28
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (SI)(R14*4)
 	VMOVUPS      64(SI), Z29
-	PREFETCHT0   2112(SI)
+	PREFETCHT0   64(SI)(R14*4)
 	ADDQ         AX, SI
 	VBROADCASTSS (R8), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13738,7 +14129,7 @@ partial:
 	RET
 
 // func gemmTNF32_14x32_avx512(t *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmTNF32_14x32_avx512(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 
@@ -13836,12 +14227,21 @@ start:
 	MOVQ 136(DI), AX
 	SHLQ $0x02, AX
 	MOVQ 144(DI), CX
+
+	// Fetch some rows ahead: they are far apart, which hides them from the hardware
+	MOVQ DX, R11
+	SHLQ $0x04, R11
+	MOVQ AX, R12
+	SHLQ $0x04, R12
 	SUBQ $+2, CX
 	JL   tail
 
 loop:
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13887,7 +14287,10 @@ loop:
 	VFMADD231PS  Z31, Z29, Z27
 	ADDQ         DX, R10
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0
@@ -13939,7 +14342,10 @@ tail:
 	ADDQ         $+2, CX
 	JZ           finish
 	VMOVUPS      (SI), Z28
+	PREFETCHT0   (SI)(R12*1)
 	VMOVUPS      64(SI), Z29
+	PREFETCHT0   64(SI)(R12*1)
+	PREFETCHT0   (R10)(R11*1)
 	ADDQ         AX, SI
 	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z30, Z28, Z0

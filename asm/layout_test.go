@@ -32,6 +32,7 @@ func TestLayout(t *testing.T) {
 		{"Tile.Acc", unsafe.Offsetof(a.Acc), 184},
 		{"Tile.Lo", unsafe.Offsetof(a.Lo), 192},
 		{"Tile.Hi", unsafe.Offsetof(a.Hi), 196},
+		{"Tile.Ahead", unsafe.Offsetof(a.Ahead), 200},
 		{"DwTile.Dst", unsafe.Offsetof(d.Dst), 0},
 		{"DwTile.Src", unsafe.Offsetof(d.Src), 24},
 		{"DwTile.W", unsafe.Offsetof(d.W), 48},

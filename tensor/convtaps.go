@@ -125,7 +125,7 @@ func (j *convJob) chunk(worker, i int) {
 		t.B, t.LDB, t.Cols, t.Bias = pn.b, pn.ld, pn.cols, j.ep.bias(pn.col, pn.cols)
 		j.taps[worker] = c.appendTaps(j.taps[worker][:0], pn.col, j.pitch)
 		t.Taps = j.taps[worker]
-		j.pixels(t, src, r0, r1, pn.col)
+		j.pixels(t, src, r0, r1, pn)
 	}
 	col := panels[0].col
 	end := panels[len(panels)-1].col + panels[len(panels)-1].cols
@@ -152,7 +152,7 @@ func (c *PackedConv) appendTaps(taps []int, col, pitch int) []int {
 
 // pixels runs the tiles of output rows [r0, r1) against the panel in t. A tile
 // covers neighbouring pixels of one row, or of two where the kernel can split there.
-func (j *convJob) pixels(t *asm.Tile, src []float32, r0, r1, col int) {
+func (j *convJob) pixels(t *asm.Tile, src []float32, r0, r1 int, pn panel) {
 	p, k := &j.c.p, &j.c.k
 	skip := p.StrideH*j.pitch - j.ow*t.LDA // from the end of a row of pixels to the next
 	q, end := 0, (r1-r0)*j.ow
@@ -167,9 +167,12 @@ func (j *convJob) pixels(t *asm.Tile, src []float32, r0, r1, col int) {
 		}
 		t.Rows = n
 		t.A = src[y*p.StrideH*j.pitch+x*t.LDA:]
-		t.C = j.dst[(r0*j.ow+q)*t.LDC+col:]
+		t.C = j.dst[(r0*j.ow+q)*t.LDC+pn.col:]
+		t.Ahead = prefetchAhead
+		if q += n; q >= end {
+			t.Ahead = pn.next
+		}
 		k.Gemm(t)
-		q += n
 	}
 }
 

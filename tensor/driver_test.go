@@ -156,7 +156,7 @@ func testPackedGemm(t *testing.T, r *rand.Rand, k asm.Kernels, m, n, depth, work
 func TestGemm(t *testing.T) {
 	forEachISA(t, func(t *testing.T, k asm.Kernels) {
 		r := rand.New(rand.NewPCG(3, 4))
-		for _, s := range [][3]int{{1, 1, 1}, {2, 9, 5}, {31, 37, 11}, {14, 32, 600}, {70, 70, 70}, {64, 48, 1100}, {3, 2, 0}, {5, 130, 64}} {
+		for _, s := range [][3]int{{1, 1, 1}, {2, 9, 5}, {31, 37, 11}, {14, 32, 600}, {70, 70, 70}, {64, 48, 1100}, {3, 2, 0}, {5, 130, 64}, {96, 17, 300}, {500, 40, 20}} {
 			for flags := range 8 {
 				testGemm(t, r, k, s[0], s[1], s[2], flags&1 != 0, flags&2 != 0, flags&4 != 0, 1+r.IntN(3))
 			}
@@ -208,6 +208,23 @@ func testGemm(t *testing.T, r *rand.Rand, k asm.Kernels, m, n, depth int, ta, tb
 	}
 	check()
 	sameBits(t, name, dst, want)
+}
+
+func TestGram(t *testing.T) {
+	forEachISA(t, func(t *testing.T, k asm.Kernels) {
+		r := rand.New(rand.NewPCG(9, 9))
+		for _, s := range []struct{ n, k, lda int }{{1, 5, 1}, {9, 30, 9}, {70, 40, 75}, {33, 600, 1024}, {130, 20, 131}} {
+			for _, acc := range []bool{false, true} {
+				a, p := randoms(r, s.k*s.lda), NewPool(1+r.IntN(3), k)
+				dst, check := guarded(t, s.n*(s.n+1), 0.25)
+				want := append([]float32(nil), dst...)
+				GemmTN(want, s.n+1, a, s.lda, a, s.lda, s.n, s.n, s.k, acc, p)
+				Gram(dst, s.n+1, a, s.lda, s.n, s.k, acc, p)
+				check()
+				sameBits(t, fmt.Sprintf("%+v acc=%v", s, acc), dst, want)
+			}
+		}
+	})
 }
 
 // convRef is the definition: one chain over kernel rows, columns, channels.

@@ -78,5 +78,49 @@ func Gemm(dst []float32, ldc int, a []float32, lda int, b []float32, ldb int, m,
 // multiply-adds in ascending k; k is never split by workers. dst must not overlap a
 // or b. It panics if an operand is too short.
 func GemmTN(dst []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, accumulate bool, p *Pool) {
-	Gemm(dst, ldc, a, lda, b, ldb, m, n, k, true, false, accumulate, p)
+	wide, tall := m*panelWidth(&p.k, n), n*panelWidth(&p.k, m)
+	if k < 256 || 8*tall > 7*wide {
+		Gemm(dst, ldc, a, lda, b, ldb, m, n, k, true, false, accumulate, p)
+		return
+	}
+	// Columns would leave lanes idle: compute b' * a, which is the same sums of the
+	// same products, and transpose.
+	t := p.borrow(n * m)
+	defer p.giveBack(t)
+	if accumulate {
+		transpose(t, m, dst, ldc, m, n)
+	}
+	Gemm(t, m, b, ldb, a, lda, n, m, k, true, false, accumulate, p)
+	transpose(dst, ldc, t, m, n, m)
+}
+
+// transpose sets dst[c*ldd+r] = src[r*lds+c] for r < rows, c < cols.
+func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	for r := range rows {
+		for c, v := range src[r*lds:][:cols] {
+			dst[c*ldd+r] = v
+		}
+	}
+}
+
+// Gram computes dst = a' * a, or dst += a' * a if accumulate: the Gram matrix of the
+// columns of a. a: [k, n], dst: [n, n], rows lda and ldc apart. Each element is one
+// chain of fused multiply-adds in ascending k. It does half the work of GemmTN and
+// gives the same bits; with accumulate, dst must be symmetric before. dst must not
+// overlap a. It panics if an operand is too short.
+func Gram(dst []float32, ldc int, a []float32, lda int, n, k int, accumulate bool, p *Pool) {
+	if n <= 0 {
+		return
+	}
+	j := getGemmJob(p, p.k)
+	j.c, j.ldc, j.a, j.lda = dst, ldc, a, lda
+	j.m, j.n, j.depth = n, n, k
+	j.tn, j.acc, j.gram = true, accumulate, true
+	j.bindB(a, lda, false)
+	j.run()
+	for r := range n {
+		for c := range r {
+			dst[r*ldc+c] = dst[c*ldc+r]
+		}
+	}
 }

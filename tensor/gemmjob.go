@@ -10,7 +10,8 @@ import (
 // chain continues through dst from one block of k to the next.
 const (
 	depthBlock  = 512       // longest block of k
-	blockFloats = 80 << 10  // left operand and output of one block of rows: 320 KiB of L2
+	blockFloats = 96 << 10  // left operand of one block of rows: 384 KiB of L2
+	restFloats  = 64 << 10  // output of one block of rows that is visited again for its epilogue
 	inlineFlops = 2_000_000 // below this, waking workers costs more than it gains
 	chunksEach  = 4         // chunks per worker, to even out a busy machine
 )
@@ -28,6 +29,7 @@ type gemmJob struct {
 	panels  []panel
 	ep      Epilogue
 	tn, acc bool
+	gram    bool      // only the tiles that touch the upper triangle are wanted
 	scratch []float32 // packed right operand, borrowed from p
 
 	rowsPer   int // rows of a block
@@ -67,19 +69,6 @@ func (j *gemmJob) release() {
 	gemmJobs.Put(j)
 }
 
-// bindB makes panels of a right operand that is not packed.
-func (j *gemmJob) bindB(b []float32, ldb int, trans bool) {
-	j.scratch = j.p.borrow(packedLen(&j.k, j.depth, j.n))
-	j.panels = appendPanels(j.panels, &j.k, j.scratch, j.depth, j.n, 0)
-	for _, pn := range j.panels {
-		if trans {
-			packCols(pn, b, ldb, pn.col, j.depth)
-		} else {
-			packRows(pn, b, ldb, pn.col, j.depth)
-		}
-	}
-}
-
 func (j *gemmJob) run() {
 	j.plan()
 	groups := (len(j.panels) + j.panelsPer - 1) / j.panelsPer
@@ -99,7 +88,10 @@ func (j *gemmJob) plan() {
 	mr := j.k.MR
 	blocks := (j.depth + depthBlock - 1) / depthBlock
 	j.depthPer = (j.depth + max(blocks, 1) - 1) / max(blocks, 1)
-	rows := max(blockFloats/(j.depthPer+j.n)/mr, 1) * mr
+	rows := max(blockFloats/max(j.depthPer, 1)/mr, 1) * mr
+	if j.ep.Residual != nil || j.ep.Quant != nil {
+		rows = min(rows, max(restFloats/j.n/mr, 1)*mr)
+	}
 	j.panelsPer = len(j.panels)
 	if w := j.p.workers; w > 1 {
 		want := chunksEach * w
@@ -120,51 +112,74 @@ func (j *gemmJob) chunk(worker, i int) {
 	row := i % j.rowBlocks * j.rowsPer
 	end := min(row+j.rowsPer, j.m)
 	t := &j.tiles[worker]
-	t.LDC, t.LDA, t.Taps = j.ldc, j.lda, zeroTap
-	for k0 := 0; k0 < j.depth || k0 == 0; k0 += j.depthPer {
-		t.K = min(j.depthPer, j.depth-k0)
-		t.Acc = 0
-		if j.acc || k0 > 0 {
-			t.Acc = 1
-		}
-		t.Lo, t.Hi = -inf, inf
-		last := k0+t.K >= j.depth
-		if last {
-			t.Lo, t.Hi = j.ep.kernelBounds()
-		}
+	t.LDC, t.Taps = j.ldc, zeroTap
+	var strip []float32
+	if j.collides() && len(panels) > 1 {
+		strip = j.p.borrow((j.rowsPer + 2*stripPad) * (j.depthPer + 2*stripPad))
+		defer j.p.giveBack(strip)
+	}
+	for k0 := 0; k0 < j.depth || k0 == 0; k0 += max(j.depthPer, 1) {
+		k1 := min(k0+j.depthPer, j.depth)
+		a := j.left(t, strip, row, end, k0, k1)
 		for _, pn := range panels {
-			t.B, t.LDB, t.Cols = pn.b[k0*pn.ld:], pn.ld, pn.cols
-			t.Bias = nil
-			if last {
-				t.Bias = j.ep.bias(pn.col, pn.cols)
+			t.Cols = pn.cols
+			mid := min(k1, max(k0, j.depth-pn.last))
+			if mid > k0 || k1 == k0 {
+				t.B, t.LDB = pn.b[min(k0*pn.ld, len(pn.b)):], pn.ld
+				j.multiply(t, a, row, end, k0, mid, pn)
 			}
-			j.rows(t, row, end, k0, pn.col)
-		}
-		if last {
-			break
+			if k1 > mid {
+				t.B, t.LDB = pn.end[(mid-(j.depth-pn.last))*pn.endLD:], pn.endLD
+				j.multiply(t, a[(mid-k0)*j.aStep(t):], row, end, mid, k1, pn)
+			}
 		}
 	}
 	col := panels[0].col
 	j.ep.rest(&j.k, j.c, j.ldc, row, end-row, col, panels[len(panels)-1].col+panels[len(panels)-1].cols-col)
 }
 
-// rows runs the tiles of rows [row, end) against the panel in t.
-func (j *gemmJob) rows(t *asm.Tile, row, end, k0, col int) {
-	for row < end {
-		t.Rows = tileRows(end-row, j.k.MR)
+// aStep returns the distance of neighbouring k in the left operand of t.
+func (j *gemmJob) aStep(t *asm.Tile) int {
+	if j.tn {
+		return t.LDA
+	}
+	return 1
+}
+
+// multiply runs the tiles of rows [row, end) over steps [k0, k1) against the panel in
+// t. a holds the left operand from row and k0 on.
+func (j *gemmJob) multiply(t *asm.Tile, a []float32, row, end, k0, k1 int, pn panel) {
+	t.K, t.Acc, t.Bias = k1-k0, 0, nil
+	if j.acc || k0 > 0 {
+		t.Acc = 1
+	}
+	t.Lo, t.Hi = -inf, inf
+	if k1 >= j.depth {
+		t.Lo, t.Hi = j.ep.kernelBounds()
+		t.Bias = j.ep.bias(pn.col, pn.cols)
+	}
+	if j.gram {
+		end = min(end, pn.col+pn.cols) // the rest is below the diagonal
+	}
+	for r := row; r < end; r += t.Rows {
+		t.Rows = tileRows(end-r, j.k.MR)
 		t.Split = t.Rows
-		t.C = j.c[row*j.ldc+col:]
-		if t.K == 0 {
+		t.C = j.c[r*j.ldc+pn.col:]
+		t.Ahead = prefetchAhead
+		if r+t.Rows >= end {
+			t.Ahead = pn.next
+		}
+		switch {
+		case t.K == 0:
 			t.A = nil
 			j.k.Gemm(t)
-		} else if j.tn {
-			t.A = j.a[k0*j.lda+row:]
+		case j.tn:
+			t.A = a[r-row:]
 			j.k.GemmTN(t)
-		} else {
-			t.A = j.a[row*j.lda+k0:]
+		default:
+			t.A = a[(r-row)*t.LDA:]
 			j.k.Gemm(t)
 		}
-		row += t.Rows
 	}
 }
 

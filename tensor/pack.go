@@ -4,11 +4,22 @@ import "roundel/asm"
 
 // panel is a strip of at most NR columns of the right operand, the unit that a GEMM
 // kernel multiplies by. Row k of it starts at b[k*ld].
+//
+// A panel that is read in place may end closer to the end of the operand than a
+// kernel reads: then its last rows have a copy at end.
 type panel struct {
 	b         []float32
 	ld        int
 	col, cols int // the output columns it makes
+	last      int // number of rows at end
+	end       []float32
+	endLD     int
+	next      int // distance to the next panel in the same buffer, 0 for none
 }
+
+// prefetchAhead is how far ahead of its use a panel is fetched into L1: about the
+// latency of L3.
+const prefetchAhead = 512
 
 // panelWidth returns cols rounded up to the lanes of k: the width a panel is stored in.
 func panelWidth(k *asm.Kernels, cols int) int {
@@ -27,7 +38,7 @@ func appendPanels(ps []panel, k *asm.Kernels, buf []float32, depth, n, col int) 
 	for c := 0; c < n; c += k.NR {
 		cols := min(k.NR, n-c)
 		w := panelWidth(k, cols)
-		ps = append(ps, panel{buf[:depth*w], w, col + c, cols})
+		ps = append(ps, panel{b: buf[:depth*w], ld: w, col: col + c, cols: cols, next: depth * w})
 		buf = buf[depth*w:]
 	}
 	return ps

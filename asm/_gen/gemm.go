@@ -6,10 +6,8 @@ import (
 )
 
 const (
-	gemmUnroll = 4 // steps of k per round of the main loop
-	// prefetchAhead is how far ahead of the multiply-adds the weights are fetched,
-	// in bytes: they stream from L2 when a panel does not fit L1.
-	prefetchAhead = 2048
+	gemmUnroll   = 4 // steps of k per round of the main loop
+	tnAheadShift = 4 // GemmTN prefetches 1<<tnAheadShift steps of k ahead
 )
 
 // gemmRegs assigns the general registers of the GEMM kernels.
@@ -64,6 +62,7 @@ func genGemmF32(g *gen, rows, vecs int) {
 
 	g.Comment("Loop over taps")
 	g.Label("tap")
+	g.MOVQ(m(r.t, tileAhead), r.tmp)
 	g.MOVQ(m(r.t, tileK), r.k)
 	g.SUBQ(imm(gemmUnroll), r.k)
 	g.JL(operand.LabelRef("tail"))
@@ -153,13 +152,14 @@ func (g *gen) gemmBases(rows int) {
 // acc is the accumulator of a row and vector.
 func (g *gen) acc(row, vec, vecs int) reg.VecPhysical { return g.regs[row*vecs+vec] }
 
-// loadB loads the columns of one step of k and moves on.
+// loadB loads the columns of one step of k and moves on. Weights stream from L2 when
+// a panel does not fit L1, so it also fetches those r.tmp elements ahead.
 func (g *gen) loadB(vecs int) {
 	r := gemmGP
 	for v := range vecs {
 		g.VMOVUPS(m(r.b, v*4*g.lanes), g.top(3-v))
 		if v*4*g.lanes%64 == 0 {
-			g.PREFETCHT0(m(r.b, prefetchAhead+v*4*g.lanes))
+			g.PREFETCHT0(mi(r.b, v*4*g.lanes, r.tmp, 4))
 		}
 	}
 	g.ADDQ(r.ldb, r.b)
@@ -284,10 +284,20 @@ func genGemmTNF32(g *gen, rows, vecs int) {
 	g.MOVQ(m(r.t, tileLDB), r.ldb)
 	g.SHLQ(operand.U8(2), r.ldb)
 	g.MOVQ(m(r.t, tileK), r.k)
+	g.Comment("Fetch some rows ahead: they are far apart, which hides them from the hardware")
+	aheadA, aheadB := r.base[3], r.base[4]
+	g.MOVQ(lda, aheadA)
+	g.SHLQ(operand.U8(tnAheadShift), aheadA)
+	g.MOVQ(r.ldb, aheadB)
+	g.SHLQ(operand.U8(tnAheadShift), aheadB)
 	step := func() {
 		for v := range vecs {
 			g.VMOVUPS(m(r.b, v*4*g.lanes), g.top(3-v))
+			if v*4*g.lanes%64 == 0 {
+				g.PREFETCHT0(mi(r.b, v*4*g.lanes, aheadB, 1))
+			}
 		}
+		g.PREFETCHT0(mi(a, 0, aheadA, 1))
 		g.ADDQ(r.ldb, r.b)
 		for i := range rows {
 			g.mulRow(i, vecs, m(a, 4*i))

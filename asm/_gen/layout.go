@@ -19,6 +19,7 @@ const (
 	tileAcc   = 184
 	tileLo    = 192
 	tileHi    = 196
+	tileAhead = 200
 
 	dwDst  = 0
 	dwSrc  = 24
