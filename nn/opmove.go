@@ -1,0 +1,517 @@
+package nn
+
+import (
+	"fmt"
+	"slices"
+
+	"roundel/tensor"
+)
+
+// moveOps change the shape or the order of elements, or their type.
+func moveOps() []OpDef {
+	rows := []OpDef{
+		{Name: "Identity", Sig: "a", Infer: inferIdentity, Eval: evalFirst},
+		{Name: "Dropout", Sig: "f f? b?", Infer: inferDropout, Eval: evalDropout},
+		{Name: "Reshape", Sig: "a I", Infer: inferReshape, Eval: evalReshaped},
+		{Name: "Flatten", Sig: "a", Infer: inferFlatten, Eval: evalReshaped},
+		{Name: "Squeeze", Sig: "a I?", Infer: inferSqueeze, Eval: evalReshaped},
+		{Name: "Unsqueeze", Sig: "a I", Infer: inferUnsqueeze, Eval: evalReshaped},
+		{Name: "Transpose", Sig: "a", Infer: inferTranspose, Eval: evalTranspose},
+		{Name: "Concat", Sig: "a=*", Infer: inferConcat, Eval: evalConcat},
+		{Name: "Expand", Sig: "a I", Infer: inferExpand, Eval: evalExpand},
+		{Name: "Tile", Sig: "a I", Infer: inferTile, Eval: evalTile},
+		{Name: "DepthToSpace", Sig: "a", Infer: inferDepthToSpace, Eval: evalDepthToSpace},
+		{Name: "SpaceToDepth", Sig: "a", Infer: inferSpaceToDepth, Eval: evalSpaceToDepth},
+		{Name: "Cast", Sig: "a", Infer: inferCast, Eval: evalCast},
+		{Name: "CastLike", Sig: "a a", Infer: inferCast, Eval: evalCast},
+	}
+	rows = append(rows, sliceOps()...)
+	for i := range rows {
+		rows[i].flags = fold
+	}
+	return rows
+}
+
+func inferIdentity(c *InferCtx) error {
+	c.out[0], c.outVal[0] = c.in[0], c.val[0]
+	return nil
+}
+
+func evalFirst(c *EvalCtx) error {
+	c.put(0, c.arg[0])
+	return nil
+}
+
+// inferDropout: inference mode only, so the mask is all true.
+func inferDropout(c *InferCtx) error {
+	if mode, ok := c.ints(2); ok && len(mode) == 1 && mode[0] != 0 {
+		if ratio, ok := c.floats(1); !ok || len(ratio) != 1 || ratio[0] != 0 {
+			return fmt.Errorf("training_mode is set; only inference is supported")
+		}
+	}
+	c.out[0] = c.in[0]
+	if len(c.out) > 1 {
+		c.out[1] = c.in[0]
+		c.out[1].DType = tensor.Bool
+	}
+	return nil
+}
+
+func evalDropout(c *EvalCtx) error {
+	c.put(0, c.arg[0])
+	if len(c.res) > 1 {
+		mask := tensor.New[bool](c.arg[0].Shape()...)
+		for i := range mask.Data() {
+			mask.Data()[i] = true
+		}
+		c.put(1, mask)
+	}
+	return nil
+}
+
+// evalReshaped gives the input the inferred shape.
+func evalReshaped(c *EvalCtx) error {
+	s := c.outShape(0)
+	if s.Len() != c.arg[0].Len() {
+		return fmt.Errorf("cannot give %d elements the shape %v", c.arg[0].Len(), s)
+	}
+	c.put(0, tensor.ReshapeAny(c.arg[0], s))
+	return nil
+}
+
+// inferReshape follows ONNX: 0 keeps a dimension (unless allowzero), one -1 takes the rest.
+func inferReshape(c *InferCtx) error {
+	want, ok := c.exprs(1)
+	if n, known := c.length(1); !ok && known {
+		c.set(0, c.in[0].DType, unknown(n))
+	}
+	if !ok {
+		return nil
+	}
+	if len(c.in[1].Dims) != 1 {
+		return fmt.Errorf("the shape is %v; it has to be a vector", c.in[1])
+	}
+	in, ranked := c.dims(0)
+	out := unknown(len(want))
+	rest, minus, sure := number(1), -1, ranked
+	for i, e := range want {
+		switch {
+		case e == number(0) && c.node.Int("allowzero", 0) == 0:
+			switch {
+			case ranked && i >= len(in):
+				return fmt.Errorf("shape %v copies dimension %d, which %v does not have", want, i, c.in[0])
+			case ranked:
+				out[i] = in[i]
+			}
+		case e == number(-1) && minus >= 0:
+			return fmt.Errorf("shape %v has -1 twice", want)
+		case e == number(-1):
+			minus = i
+			continue
+		case e.isNumber() && e.add < 0:
+			return fmt.Errorf("shape %v has a negative dimension", want)
+		default:
+			out[i] = e.dim()
+		}
+		rest = rest.times(dimExpr(out[i]))
+	}
+	if sure {
+		if err := fillMinusOne(out, minus, product(in), rest); err != nil {
+			return fmt.Errorf("cannot reshape %v to %v: %w", c.in[0], want, err)
+		}
+	}
+	c.set(0, c.in[0].DType, out)
+	if v, ok := c.exprs(0); ok && len(out) <= 1 {
+		c.know(0, v)
+	}
+	return nil
+}
+
+// fillMinusOne computes the dimension out[minus], if there is one, from the number of all elements and of those in the others.
+func fillMinusOne(out []Dim, minus int, all, rest expr) error {
+	numbers := all.isNumber() && rest.isNumber()
+	switch {
+	case minus < 0 && numbers && all != rest:
+		return fmt.Errorf("%v elements, %v wanted", all, rest)
+	case minus < 0:
+	case numbers && (rest.add == 0 || all.add%rest.add != 0):
+		return fmt.Errorf("%v elements are no multiple of %v", all, rest)
+	default:
+		out[minus] = all.over(rest).dim()
+	}
+	return nil
+}
+
+func inferFlatten(c *InferCtx) error {
+	d, ok := c.dims(0)
+	if !ok {
+		c.set(0, c.in[0].DType, unknown(2))
+		return nil
+	}
+	a := c.node.Int("axis", 1)
+	if a < int64(-len(d)) || a > int64(len(d)) {
+		return fmt.Errorf("axis %d is outside %v", a, c.in[0])
+	}
+	if a < 0 {
+		a += int64(len(d))
+	}
+	c.set(0, c.in[0].DType, []Dim{product(d[:a]).dim(), product(d[a:]).dim()})
+	return nil
+}
+
+func inferSqueeze(c *InferCtx) error {
+	d, ok := c.dims(0)
+	if !ok {
+		return nil
+	}
+	var as []int
+	if list, known := c.ints(1); known {
+		var err error
+		if as, err = axes(list, len(d)); err != nil {
+			return err
+		}
+	} else if c.has(1) {
+		if n, ok := c.length(1); ok && n <= len(d) {
+			c.set(0, c.in[0].DType, unknown(len(d)-n))
+		}
+		return nil
+	} else {
+		for i := range d {
+			if !d[i].IsKnown() {
+				return nil // the rank depends on the extent
+			}
+			if d[i].Size == 1 {
+				as = append(as, i)
+			}
+		}
+	}
+	for _, a := range as {
+		if d[a].IsKnown() && d[a].Size != 1 {
+			return fmt.Errorf("cannot remove axis %d of %v: its extent is not 1", a, c.in[0])
+		}
+	}
+	c.set(0, c.in[0].DType, reducedDims(d, as, false))
+	if v, ok := c.exprs(0); ok {
+		c.know(0, v)
+	}
+	return nil
+}
+
+func inferUnsqueeze(c *InferCtx) error {
+	d, ok := c.dims(0)
+	list, known := c.ints(1)
+	if !ok {
+		return nil
+	}
+	if !known {
+		if n, ok := c.length(1); ok {
+			c.set(0, c.in[0].DType, unknown(len(d)+n))
+		}
+		return nil
+	}
+	as, err := axes(list, len(d)+len(list))
+	if err != nil {
+		return err
+	}
+	slices.Sort(as)
+	out := slices.Clone(d)
+	for _, a := range as {
+		out = slices.Insert(out, a, Known(1))
+	}
+	c.set(0, c.in[0].DType, out)
+	if v, ok := c.exprs(0); ok {
+		c.know(0, v)
+	}
+	return nil
+}
+
+// permutation returns the attribute perm, by default the reversed order.
+func (c *InferCtx) permutation(rank int) ([]int, error) {
+	attr := c.node.Ints("perm")
+	if _, ok := c.node.Attrs["perm"]; !ok {
+		for i := range rank {
+			attr = append(attr, int64(rank-1-i))
+		}
+	}
+	if len(attr) != rank {
+		return nil, fmt.Errorf("perm %v does not fit %d dimensions", attr, rank)
+	}
+	return axes(attr, rank)
+}
+
+func inferTranspose(c *InferCtx) error {
+	d, ok := c.dims(0)
+	if !ok {
+		return nil
+	}
+	perm, err := c.permutation(len(d))
+	if err != nil {
+		return err
+	}
+	out := make([]Dim, len(d))
+	for i, p := range perm {
+		out[i] = d[p]
+	}
+	c.set(0, c.in[0].DType, out)
+	return nil
+}
+
+func evalTranspose(c *EvalCtx) error {
+	perm, err := c.permutation(len(c.arg[0].Shape()))
+	if err != nil {
+		return err
+	}
+	c.put(0, tensor.Transpose(c.arg[0], perm))
+	return nil
+}
+
+func inferConcat(c *InferCtx) error {
+	var out []Dim
+	for i := range c.in {
+		d, ok := c.dims(i)
+		if !ok {
+			return nil
+		}
+		if out == nil {
+			out = slices.Clone(d)
+			if len(d) == 0 {
+				return fmt.Errorf("input %d is a scalar", i)
+			}
+		}
+		if len(d) != len(out) {
+			return fmt.Errorf("inputs 0 and %d have different ranks: %v, %v", i, c.in[0], c.in[i])
+		}
+		a, err := axis(c.node.Int("axis", 0), len(out))
+		if err != nil {
+			return err
+		}
+		for j := range d {
+			if i == 0 {
+				continue
+			}
+			if j == a {
+				out[j] = dimExpr(out[j]).plus(dimExpr(d[j])).dim()
+			} else if out[j], ok = sameDim(out[j], d[j]); !ok {
+				return fmt.Errorf("inputs 0 and %d differ outside axis %d: %v, %v", i, a, c.in[0], c.in[i])
+			}
+		}
+	}
+	c.set(0, c.in[0].DType, out)
+	c.knowConcat(out)
+	return nil
+}
+
+// knowConcat follows vectors of integers, the parts that are unknown too.
+func (c *InferCtx) knowConcat(out []Dim) {
+	if len(out) != 1 || !out[0].IsKnown() || out[0].Size > maxFold {
+		return
+	}
+	var all []expr
+	some := false
+	for i := range c.in {
+		v, ok := c.exprs(i)
+		if !ok {
+			v = make([]expr, c.in[i].Dims[0].Size)
+		}
+		some = some || ok
+		all = append(all, v...)
+	}
+	if some {
+		c.know(0, all)
+	}
+}
+
+func evalConcat(c *EvalCtx) error {
+	a, err := axis(c.node.Int("axis", 0), len(c.arg[0].Shape()))
+	if err != nil {
+		return err
+	}
+	c.put(0, tensor.Concat(c.arg, a))
+	return nil
+}
+
+// inferExpand broadcasts the input with the shape given; both may stretch.
+func inferExpand(c *InferCtx) error {
+	v, ok := c.exprs(1)
+	if !ok {
+		if n, ok := c.length(1); ok && c.in[0].Ranked {
+			c.set(0, c.in[0].DType, unknown(max(n, len(c.in[0].Dims))))
+		}
+		return nil
+	}
+	want := make([]Dim, len(v))
+	for i, e := range v {
+		if e.isNumber() && e.add < 0 {
+			return fmt.Errorf("shape %v has a negative dimension", v)
+		}
+		want[i] = e.dim()
+	}
+	d, ok := c.dims(0)
+	if !ok {
+		return nil
+	}
+	out, err := broadcastDims(d, want)
+	if err != nil {
+		return err
+	}
+	c.set(0, c.in[0].DType, out)
+	if e, ok := c.exprs(0); ok && len(e) == 1 && len(out) == 1 && out[0].IsKnown() && out[0].Size <= maxFold {
+		c.know(0, slices.Repeat(e, out[0].Size))
+	}
+	return nil
+}
+
+func evalExpand(c *EvalCtx) error {
+	c.put(0, tensor.Expand(c.arg[0], c.outShape(0)))
+	return nil
+}
+
+func inferTile(c *InferCtx) error {
+	d, ok := c.dims(0)
+	if !ok {
+		return nil
+	}
+	reps, ok := c.exprs(1)
+	if !ok {
+		c.set(0, c.in[0].DType, unknown(len(d)))
+		return nil
+	}
+	if len(reps) != len(d) {
+		return fmt.Errorf("%d repeats for %v", len(reps), c.in[0])
+	}
+	out := make([]Dim, len(d))
+	for i, r := range reps {
+		if r.isNumber() && r.add < 0 {
+			return fmt.Errorf("repeats %v are negative", reps)
+		}
+		e := dimExpr(d[i]).times(r)
+		if e.isNumber() && e.add > maxDim {
+			return fmt.Errorf("repeating %v by %v is above the limit of %d", c.in[0], reps, maxDim)
+		}
+		out[i] = e.dim()
+	}
+	c.set(0, c.in[0].DType, out)
+	return nil
+}
+
+func evalTile(c *EvalCtx) error {
+	maps := make([][]int, len(c.arg[0].Shape()))
+	for i, d := range c.arg[0].Shape() {
+		for j := range c.outShape(0)[i] {
+			maps[i] = append(maps[i], j%d)
+		}
+	}
+	c.put(0, tensor.TakeAxes(c.arg[0], maps, nil))
+	return nil
+}
+
+// castType returns the element type a Cast asks for.
+func castType(c *InferCtx) (tensor.DType, error) {
+	if c.node.Op == "CastLike" {
+		return c.in[1].DType, nil
+	}
+	to := c.node.Int("to", 0)
+	dt, ok := onnxTypes[to]
+	if !ok {
+		return 0, fmt.Errorf("cannot cast to ONNX element type %d", to)
+	}
+	return dt, nil
+}
+
+// onnxTypes maps the element type numbers of ONNX, which attributes carry.
+var onnxTypes = map[int64]tensor.DType{1: tensor.Float32, 2: tensor.Uint8, 3: tensor.Int8, 4: tensor.Uint16, 5: tensor.Int16,
+	6: tensor.Int32, 7: tensor.Int64, 9: tensor.Bool, 10: tensor.Float16, 11: tensor.Float64, 12: tensor.Uint32, 13: tensor.Uint64, 16: tensor.BFloat16}
+
+func inferCast(c *InferCtx) error {
+	dt, err := castType(c)
+	if err != nil {
+		return err
+	}
+	c.out[0] = c.in[0]
+	c.out[0].DType = dt
+	if v, ok := c.exprs(0); ok && dt != tensor.Bool {
+		c.know(0, v)
+	}
+	return nil
+}
+
+func evalCast(c *EvalCtx) error {
+	c.put(0, tensor.Cast(c.arg[0], c.out[0].DType))
+	return nil
+}
+
+// blockSize returns the attribute blocksize and the four dimensions of the input.
+func (c *InferCtx) blockSize() (b int, d []Dim, ok bool, err error) {
+	v := c.node.Int("blocksize", 0)
+	if v < 1 || v > 1<<15 {
+		return 0, nil, false, fmt.Errorf("blocksize %d is not positive", v)
+	}
+	d, ok = c.dims(0)
+	if !ok {
+		c.set(0, c.in[0].DType, unknown(4))
+		return int(v), nil, false, nil
+	}
+	if len(d) != 4 {
+		return 0, nil, false, fmt.Errorf("input is %v; it has to be [N, C, H, W]", c.in[0])
+	}
+	return int(v), d, true, nil
+}
+
+// divide returns d/by, and an error if d is known to be no multiple.
+func divide(d Dim, by int) (Dim, error) {
+	if d.IsKnown() && d.Size%by != 0 {
+		return d, fmt.Errorf("extent %v is no multiple of %d", d, by)
+	}
+	return dimExpr(d).over(number(int64(by))).dim(), nil
+}
+
+func inferDepthToSpace(c *InferCtx) error {
+	b, d, ok, err := c.blockSize()
+	if !ok || err != nil {
+		return err
+	}
+	ch, err := divide(d[1], b*b)
+	if err != nil {
+		return err
+	}
+	e := number(int64(b))
+	c.set(0, c.in[0].DType, []Dim{d[0], ch, dimExpr(d[2]).times(e).dim(), dimExpr(d[3]).times(e).dim()})
+	return nil
+}
+
+func evalDepthToSpace(c *EvalCtx) error {
+	b := int(c.node.Int("blocksize", 0))
+	s, o := c.arg[0].Shape(), c.outShape(0)
+	split, perm := tensor.Shape{s[0], b, b, o[1], s[2], s[3]}, []int{0, 3, 4, 1, 5, 2}
+	if c.node.Str("mode", "DCR") == "CRD" {
+		split, perm = tensor.Shape{s[0], o[1], b, b, s[2], s[3]}, []int{0, 1, 4, 2, 5, 3}
+	}
+	c.put(0, tensor.ReshapeAny(tensor.Transpose(tensor.ReshapeAny(c.arg[0], split), perm), o))
+	return nil
+}
+
+func inferSpaceToDepth(c *InferCtx) error {
+	b, d, ok, err := c.blockSize()
+	if !ok || err != nil {
+		return err
+	}
+	h, err1 := divide(d[2], b)
+	w, err2 := divide(d[3], b)
+	if err1 != nil {
+		return err1
+	}
+	c.set(0, c.in[0].DType, []Dim{d[0], dimExpr(d[1]).times(number(int64(b * b))).dim(), h, w})
+	return err2
+}
+
+func evalSpaceToDepth(c *EvalCtx) error {
+	b := int(c.node.Int("blocksize", 0))
+	s, o := c.arg[0].Shape(), c.outShape(0)
+	perm := []int{0, 3, 5, 1, 2, 4}
+	if c.node.Str("mode", "DCR") == "CRD" {
+		perm = []int{0, 1, 3, 5, 2, 4}
+	}
+	split := tensor.Shape{s[0], s[1], o[2], b, o[3], b}
+	c.put(0, tensor.ReshapeAny(tensor.Transpose(tensor.ReshapeAny(c.arg[0], split), perm), o))
+	return nil
+}

@@ -1,0 +1,8 @@
+package nn
+
+func normOps() []OpDef    { return nil }
+func resizeOps() []OpDef  { return nil }
+func detectOps() []OpDef  { return nil }
+func rnnOps() []OpDef     { return nil }
+func controlOps() []OpDef { return nil }
+func quantOps() []OpDef   { return nil }
