@@ -79,7 +79,7 @@ func newNetwork(g *nn.Graph, fuseMatmulAdd bool) (*network, error) {
 	}
 	n := &network{g: g, producer: map[string]*op{}, consumers: map[string][]*op{}, floats: map[string]bool{}, inner: map[string]bool{}}
 	for name, t := range g.Types {
-		n.floats[name] = t.DType == tensor.Float32 || t.DType == tensor.Float16 || t.DType == tensor.BFloat16
+		n.floats[name] = t.DType == tensor.Float32
 	}
 	biased := map[*nn.Node]*op{} // Add nodes that belong to a MatMul
 	for _, node := range g.Nodes {

@@ -1,6 +1,9 @@
 package encoding
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // params is the grid of one group.
 type params struct{ scale, offset float64 }
@@ -32,4 +35,49 @@ func (g Grid) fromRange(lo, hi float64) params {
 		p = 2
 	}
 	return params{max(hi/p, -lo/q, floor), -q}
+}
+
+// Constrain moves the ends of the range that are not nil to the given values and
+// recomputes the grid, as AIMET does for "encoding_constraints": the range then has at
+// least 0.01, and the offset of an asymmetric grid is rounded half to even. It is an
+// error if an end that must hold zero cannot (min > 0 or max < 0).
+func (e *Encoding) Constrain(lo, hi *float64) error {
+	if e.Type != Int || lo == nil && hi == nil {
+		return nil
+	}
+	n := e.Steps()
+	for i := range e.Scale {
+		l, h := e.Scale[i]*e.Offset[i], e.Scale[i]*(e.Offset[i]+n)
+		if lo != nil {
+			l = *lo
+		}
+		if hi != nil {
+			h = *hi
+		}
+		if l > 0 || h < 0 || h-l < 1e-5 {
+			return fmt.Errorf("encoding: the fixed range [%v, %v] does not hold zero with room around it", l, h)
+		}
+		h = max(h, l+0.01)
+		switch {
+		case !e.Symmetric:
+			e.Scale[i] = (h - l) / n
+			e.Offset[i] = min(math.RoundToEven(l/e.Scale[i]), 0)
+		case e.Unsigned && l == 0:
+			e.Scale[i], e.Offset[i] = h/n, 0
+		default:
+			p, q := math.Floor(n/2), math.Ceil(n/2)
+			e.Scale[i], e.Offset[i] = max(h/p, -l/q), -q
+		}
+	}
+	e.setRange()
+	return nil
+}
+
+// SetScale replaces the scale of one group and the range with it; offsets stay.
+func (e *Encoding) SetScale(group int, scale float64) {
+	e.Scale[group] = scale
+	if e.Min == nil {
+		e.setRange()
+	}
+	e.Min[group], e.Max[group] = scale*e.Offset[group], scale*(e.Offset[group]+e.Steps())
 }

@@ -140,3 +140,14 @@ func roundFloat16(x float32) float32 {
 	ulp := max(exp-1, -14) - 10
 	return float32(math.Ldexp(math.RoundToEven(math.Ldexp(float64(x), -ulp)), ulp))
 }
+
+// FakeQuant returns the kernel parameters of a per-tensor Int encoding. The zero point
+// is folded into the bounds, x~ = s * clamp(rne(x/s), lo, hi), which gives the same
+// bits as adding it and stays exact beyond 24 bits.
+func (e *Encoding) FakeQuant() (tensor.FakeQuant, error) {
+	if e.Type != Int || len(e.Scale) != 1 {
+		return tensor.FakeQuant{}, fmt.Errorf("encoding: a fake quantizer needs one integer grid; have %v with %d scales", e.Type, len(e.Scale))
+	}
+	lo, hi := e.Bounds(0)
+	return tensor.FakeQuant{Scale: float32(e.Scale[0]), QMin: float32(lo), QMax: float32(hi)}, nil
+}

@@ -1,0 +1,238 @@
+package quantsim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"roundel/nn"
+	"roundel/quantsim/encoding"
+	"roundel/tensor"
+)
+
+// ComputeEncodings computes every enabled encoding that is not frozen: those of
+// parameters from their values, those of activations from what calibrate runs. It
+// calls calibrate once, with a function to be called with the graph inputs of each
+// batch. While that runs, parameters are quantized and activations are not.
+//
+// Histogram schemes fix their bins by the first batch, which therefore runs twice.
+// Nothing of the activations is kept but statistics. Neither the number of workers
+// nor how images are spread over them changes the result; how images are grouped into
+// batches does for the histogram schemes, in which every batch weighs the same.
+//
+// All statistics start anew at each call. On an error, also of calibrate or ctx, the
+// simulation stays as it was.
+func (s *Sim) ComputeEncodings(ctx context.Context, calibrate func(run func(feeds map[string]tensor.Any) error) error) error {
+	backup := map[*quantizer]quantizer{}
+	for _, q := range s.quant {
+		backup[q] = *q
+	}
+	warnings := s.warnings
+	s.warnings = nil
+	if err := s.compute(ctx, calibrate); err != nil {
+		for q, b := range backup {
+			*q = b
+		}
+		s.warnings = warnings
+		return err
+	}
+	s.calibrated = true
+	s.changed()
+	return nil
+}
+
+func (s *Sim) compute(ctx context.Context, calibrate func(run func(map[string]tensor.Any) error) error) error {
+	if err := s.computeConsts(); err != nil {
+		return err
+	}
+	c, err := s.newCalibration(ctx)
+	if err != nil {
+		return err
+	}
+	if len(c.taps) > 0 {
+		if err := calibrate(c.run); err != nil {
+			return fmt.Errorf("quantsim: calibration stopped after %d batches: %w", c.batches, err)
+		}
+	}
+	if err := c.finish(); err != nil {
+		return err
+	}
+	s.adjustWeights()
+	return nil
+}
+
+// computeConsts computes the encodings of constants: parameters, and activations that are constant.
+func (s *Sim) computeConsts() error {
+	var errs []error
+	for _, name := range s.order {
+		q, c := s.quant[name], s.g.Consts[name]
+		if c == nil || !q.enabled || q.frozen || q.grid.Type != encoding.Int {
+			continue
+		}
+		x, err := tensor.As[float32](c)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("quantsim: tensor %q: %w", name, err))
+			continue
+		}
+		shape := x.Shape()
+		e, err := encoding.Compute(name, x.Data(), shape, q.grid, q.method)
+		if err == nil && q.fixed != nil {
+			err = e.Constrain(q.fixed.Min, q.fixed.Max)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("quantsim: %w", err))
+			continue
+		}
+		q.enc = e
+	}
+	return errors.Join(errs...)
+}
+
+// calibration is one ComputeEncodings.
+type calibration struct {
+	s         *Sim
+	ctx       context.Context
+	prog      *nn.Program
+	taps      []string                          // observed tensors in execution order
+	analyzers map[*quantizer]*encoding.Analyzer // one for all tensors that share it
+	batch     map[string]*encoding.Batch        // by tensor: the running batch
+	shares    []map[string]*encoding.Batch      // by worker
+	batches   int
+
+	mu     sync.Mutex
+	failed map[string]error // by tensor
+}
+
+func (s *Sim) newCalibration(ctx context.Context) (*calibration, error) {
+	c := &calibration{s: s, ctx: ctx, analyzers: map[*quantizer]*encoding.Analyzer{}, batch: map[string]*encoding.Batch{}, failed: map[string]error{}}
+	for _, name := range s.values() {
+		q := s.quant[name]
+		if q == nil || q.kind != encoding.Activation || !q.enabled || q.frozen || q.grid.Type != encoding.Int || s.g.Consts[name] != nil {
+			continue
+		}
+		if c.analyzers[q] == nil {
+			a, err := encoding.NewAnalyzer(name, q.grid, q.method)
+			if err != nil {
+				return nil, fmt.Errorf("quantsim: %w", err)
+			}
+			c.analyzers[q] = a
+		}
+		c.taps = append(c.taps, name)
+		c.batch[name] = c.analyzers[q].Batch()
+	}
+	if len(c.taps) == 0 {
+		return c, nil
+	}
+	pool := s.workers()
+	for range pool.Workers() {
+		share := map[string]*encoding.Batch{}
+		for _, name := range c.taps {
+			share[name] = c.analyzers[s.quant[name]].Batch()
+		}
+		c.shares = append(c.shares, share)
+	}
+	consts, err := s.quantizedConsts(nil)
+	if err != nil {
+		return nil, err
+	}
+	for name := range consts {
+		if s.quant[name].kind != encoding.Param {
+			delete(consts, name) // activations pass through
+		}
+	}
+	c.prog, err = nn.Compile(s.g, nn.CompileOptions{Pool: pool, Fetches: []string{}, Taps: c.taps, Consts: consts})
+	return c, err
+}
+
+// values returns all values of the graph in execution order.
+func (s *Sim) values() []string {
+	var out []string
+	for _, in := range s.g.Inputs {
+		out = append(out, in.Name)
+	}
+	for _, n := range s.g.Nodes {
+		out = append(out, n.Outputs...)
+	}
+	return out
+}
+
+// run observes one batch.
+func (c *calibration) run(feeds map[string]tensor.Any) error {
+	wait := false
+	for _, a := range c.analyzers {
+		wait = wait || a.NeedsRange()
+	}
+	if wait {
+		if err := c.pass(feeds, (*encoding.Batch).Range); err != nil {
+			return err
+		}
+		for _, name := range c.taps {
+			c.analyzers[c.s.quant[name]].Fix(c.batch[name])
+		}
+	}
+	if err := c.pass(feeds, (*encoding.Batch).Add); err != nil {
+		return err
+	}
+	for _, name := range c.taps {
+		c.analyzers[c.s.quant[name]].Commit(c.batch[name])
+	}
+	c.batches++
+	return nil
+}
+
+// pass runs the model and shows every tapped value to see, each worker into its own share.
+func (c *calibration) pass(feeds map[string]tensor.Any, see func(*encoding.Batch, []float32, tensor.Shape) error) error {
+	_, err := c.prog.RunTaps(c.ctx, feeds, func(t nn.Tap) {
+		// The order of the elements does not matter, so any layout will do.
+		if err := see(c.shares[t.Worker][t.Name], t.Data, tensor.Shape{len(t.Data)}); err != nil {
+			c.mu.Lock()
+			c.failed[t.Name] = err
+			c.mu.Unlock()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range c.taps {
+		if err := c.failed[name]; err != nil {
+			return err // of the first tensor in execution order
+		}
+		for _, share := range c.shares {
+			c.batch[name].Merge(share[name])
+		}
+	}
+	return nil
+}
+
+// finish turns statistics into encodings.
+func (c *calibration) finish() error {
+	var errs []error
+	done := map[*quantizer]bool{}
+	var starved []string
+	for _, name := range c.taps {
+		q := c.s.quant[name]
+		if done[q] {
+			continue
+		}
+		done[q] = true
+		e, err := c.analyzers[q].Encoding()
+		switch {
+		case errors.Is(err, encoding.ErrNoData):
+			starved = append(starved, name)
+			continue
+		case err == nil && q.fixed != nil:
+			err = e.Constrain(q.fixed.Min, q.fixed.Max)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("quantsim: tensor %q: %s", name, strings.TrimPrefix(err.Error(), "encoding: ")))
+			continue
+		}
+		q.enc = e
+	}
+	if len(starved) > 0 {
+		errs = append(errs, fmt.Errorf("quantsim: no calibration data reached %s; call run with at least one batch", list(starved)))
+	}
+	return errors.Join(errs...)
+}
