@@ -1,0 +1,217 @@
+package adaround
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"roundel/nn"
+	"roundel/tensor"
+)
+
+// load reads the calibration batches and makes the first cut, at the graph's inputs.
+// digest, when not nil, sees the bytes of every input in order.
+func (s *stream) load(ctx context.Context, cfg Config, digest func(name string, t tensor.Any)) error {
+	batches := cfg.NumBatches
+	if batches == 0 {
+		batches = cfg.DataLoader.Len()
+	}
+	for _, in := range s.g.Inputs {
+		s.live = append(s.live, in.Name)
+	}
+	slices.Sort(s.live)
+	for i := range batches {
+		inputs, err := readBatch(ctx, cfg, s.g, i)
+		if err != nil {
+			return err
+		}
+		if digest != nil {
+			for _, name := range s.live {
+				digest(name, inputs[name])
+			}
+		}
+		count := inputs[s.g.Inputs[0].Name].Shape()[0]
+		c := chunk{first: s.images, count: count, float: inputs}
+		s.images += count
+		s.chunks = append(s.chunks, c)
+	}
+	return s.join()
+}
+
+// readBatch returns the graph's inputs from batch i.
+func readBatch(ctx context.Context, cfg Config, g *nn.Graph, i int) (map[string]tensor.Any, error) {
+	batch, err := cfg.DataLoader.Sample(ctx, i)
+	if err != nil {
+		return nil, fmt.Errorf("adaround: calibration batch %d: %w", i, err)
+	}
+	if cfg.ForwardFn != nil {
+		if batch, err = cfg.ForwardFn(batch); err != nil {
+			return nil, fmt.Errorf("adaround: ForwardFn of calibration batch %d: %w", i, err)
+		}
+	}
+	inputs := map[string]tensor.Any{}
+	count := -1
+	for _, in := range g.Inputs {
+		t := batch[in.Name]
+		if t == nil && len(g.Inputs) == 1 && len(batch) == 1 {
+			for _, only := range batch {
+				t = only
+			}
+		}
+		switch {
+		case t == nil:
+			return nil, fmt.Errorf("adaround: calibration batch %d has no tensor for input %q; it has %q", i, in.Name, sortedKeys(batch))
+		case t.DType() != in.Type.DType:
+			return nil, fmt.Errorf("adaround: calibration batch %d: input %q is %v, the model wants %v", i, in.Name, t.DType(), in.Type.DType)
+		case len(t.Shape()) == 0 || t.Shape()[0] < 1:
+			return nil, fmt.Errorf("adaround: calibration batch %d: input %q of shape %v has no samples", i, in.Name, t.Shape())
+		case count >= 0 && t.Shape()[0] != count:
+			return nil, fmt.Errorf("adaround: calibration batch %d: input %q has %d samples, another input %d", i, in.Name, t.Shape()[0], count)
+		}
+		count = t.Shape()[0]
+		inputs[in.Name] = inner(t)
+	}
+	if count < 0 {
+		return nil, fmt.Errorf("adaround: the model has no inputs to calibrate with")
+	}
+	return inputs, nil
+}
+
+// inner returns a tensor in the memory order of the stream: images with channels innermost.
+func inner(t tensor.Any) tensor.Any {
+	d, ok := t.(*tensor.Dense[float32])
+	if !ok || len(d.Shape()) != 4 {
+		return t
+	}
+	s := d.Shape()
+	out := tensor.New[float32](s...)
+	nn.ToNHWC(out.Data(), d.Data(), s[0], s[1], s[2]*s[3])
+	return out
+}
+
+// join merges neighbouring batches of the same shapes into chunks for all workers.
+func (s *stream) join() error {
+	var out []chunk
+	for from := 0; from < len(s.chunks); {
+		to, count := from+1, s.chunks[from].count
+		for to < len(s.chunks) && count+s.chunks[to].count <= chunkImages && alike(s.chunks[from], s.chunks[to]) {
+			count += s.chunks[to].count
+			to++
+		}
+		c := chunk{first: s.chunks[from].first, count: count, float: map[string]tensor.Any{}}
+		for _, name := range s.live {
+			var parts []tensor.Any
+			for i := from; i < to; i++ {
+				parts = append(parts, s.chunks[i].float[name])
+			}
+			t, err := concat(parts, count)
+			if err != nil {
+				return fmt.Errorf("adaround: input %q: %w", name, err)
+			}
+			c.float[name] = t
+			for i := from; i < to; i++ {
+				delete(s.chunks[i].float, name)
+			}
+		}
+		c.rounded = c.float
+		out = append(out, c)
+		from = to
+	}
+	s.chunks = out
+	return nil
+}
+
+// alike reports whether the tensors of two chunks differ in the number of images only.
+func alike(a, b chunk) bool {
+	for name, t := range a.float {
+		if !t.Shape()[1:].Equal(b.float[name].Shape()[1:]) {
+			return false
+		}
+	}
+	return true
+}
+
+// concat joins tensors of one type along the first dimension, which adds up to count.
+func concat(parts []tensor.Any, count int) (tensor.Any, error) {
+	if len(parts) == 1 {
+		return parts[0], nil
+	}
+	switch parts[0].(type) {
+	case *tensor.Dense[float32]:
+		return concatOf[float32](parts, count)
+	case *tensor.Dense[float64]:
+		return concatOf[float64](parts, count)
+	case *tensor.Dense[int64]:
+		return concatOf[int64](parts, count)
+	case *tensor.Dense[int32]:
+		return concatOf[int32](parts, count)
+	case *tensor.Dense[uint8]:
+		return concatOf[uint8](parts, count)
+	case *tensor.Dense[bool]:
+		return concatOf[bool](parts, count)
+	}
+	return nil, fmt.Errorf("inputs of type %v are not supported", parts[0].DType())
+}
+
+func concatOf[T tensor.Elem](parts []tensor.Any, count int) (tensor.Any, error) {
+	shape := parts[0].Shape().Clone()
+	shape[0] = count
+	out := tensor.New[T](shape...)
+	at := 0
+	for _, p := range parts {
+		d, err := tensor.As[T](p)
+		if err != nil {
+			return nil, err
+		}
+		at += copy(out.Data()[at:], d.Data())
+	}
+	return out, nil
+}
+
+// probe runs the first image through the float network and records the shapes of
+// the layers' inputs and of the values that a cut may have to keep.
+func (s *stream) probe(ctx context.Context, layers []*layer) error {
+	wanted := map[string]bool{}
+	for _, l := range layers {
+		wanted[l.input] = true
+		for _, v := range s.liveAt(l.at) {
+			wanted[v] = true
+		}
+	}
+	s.shape = map[string]tensor.Shape{}
+	first := s.chunks[0]
+	feeds := map[string]tensor.Any{}
+	for name, t := range first.float {
+		feeds[name] = t
+		if d, ok := t.(*tensor.Dense[float32]); ok && first.count > 1 {
+			shape := d.Shape().Clone()
+			shape[0] = 1
+			feeds[name] = tensor.From(d.Data()[:d.Len()/first.count], shape...)
+			s.shape[name] = shape
+		} else if ok {
+			s.shape[name] = d.Shape()
+		} else if first.count > 1 {
+			feeds = first.float // other types are not sliced: probe with all images
+			break
+		}
+	}
+	for _, in := range s.g.Inputs {
+		delete(wanted, in.Name)
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	p, err := s.compile(nil, sortedKeys(wanted), nil)
+	if err != nil {
+		return fmt.Errorf("adaround: %w", err)
+	}
+	_, err = p.RunTaps(ctx, feeds, func(t nn.Tap) {
+		if t.Image == 0 {
+			s.shape[t.Name] = t.Shape.Clone()
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("adaround: running the model on the first calibration image: %w", err)
+	}
+	return nil
+}
