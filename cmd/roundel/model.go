@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -63,8 +64,8 @@ func dataInputs(g *nn.Graph) []data.Input {
 }
 
 // foldedGraph returns the graph that rounding and simulation work on: constants and batch normalisation folded.
-func foldedGraph(g *nn.Graph) (*nn.Graph, *prepare.Report, error) {
-	folded, rep, err := prepare.Apply(g, prepare.DefaultConfig())
+func foldedGraph(ctx context.Context, g *nn.Graph) (*nn.Graph, *prepare.Report, error) {
+	folded, rep, err := prepare.Apply(ctx, g, prepare.DefaultConfig())
 	if err != nil {
 		return nil, nil, err
 	}

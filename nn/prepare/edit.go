@@ -164,9 +164,7 @@ func (e *editor) setConst(n *nn.Node, slot int, t tensor.Any, base string) {
 		name = e.fresh(base)
 	}
 	e.g.Consts[name] = t
-	if _, typed := e.g.Types[name]; typed || e.g.Types != nil {
-		e.g.Types[name] = typeOf(t)
-	}
+	e.g.Types[name] = typeOf(t)
 	e.setInput(n, slot, name)
 }
 

@@ -9,6 +9,7 @@
 package prepare
 
 import (
+	"context"
 	"fmt"
 
 	"roundel/nn"
@@ -95,33 +96,43 @@ func (r *Report) skip(rewrite, node, format string, args ...any) {
 }
 
 // Apply returns a rewritten copy of g and what was done to it. The copy has the inputs and outputs of g by name;
-// constants that nothing reads any more are gone from it.
-func Apply(g *nn.Graph, c Config) (*nn.Graph, *Report, error) {
+// constants that nothing reads any more are gone from it, and its Types are up to date. ctx is checked between rewrites.
+func Apply(ctx context.Context, g *nn.Graph, c Config) (*nn.Graph, *Report, error) {
 	if err := c.Validate(); err != nil {
 		return nil, nil, err
 	}
 	report := &Report{Moments: map[string]Moments{}}
-	e := edit(g.Clone(), report)
-	if c.FuseBias {
-		e.fuseBiases()
+	out := g.Clone()
+	if err := nn.Infer(out); err != nil {
+		return nil, nil, fmt.Errorf("prepare: %w", err)
 	}
-	if c.FoldBatchNorm {
-		e.foldBatchNorms()
-	}
-	if c.FuseBias {
-		e.fuseBiases() // an addition after a batch norm that is gone now
-	}
-	if c.NormalizeBatchNorm {
-		e.normalizeBatchNorms()
-	}
-	if c.Equalize {
-		if c.ReLU6 == ReLU6ToReLU {
-			e.relu6ToReLU()
+	e := edit(out, report)
+	if c.FoldConstants {
+		if err := e.foldConstants(ctx); err != nil {
+			return nil, nil, fmt.Errorf("prepare: %w", err)
 		}
-		e.equalizeAll()
 	}
-	if c.AbsorbBias {
-		e.absorbBiases()
+	for _, step := range []struct {
+		on  bool
+		run func()
+	}{
+		{c.FuseBias, e.fuseBiases},
+		{c.FoldBatchNorm, e.foldBatchNorms},
+		{c.FuseBias, e.fuseBiases}, // an addition after a batch norm that is gone now
+		{c.NormalizeBatchNorm, e.normalizeBatchNorms},
+		{c.Equalize && c.ReLU6 == ReLU6ToReLU, e.relu6ToReLU},
+		{c.Equalize, e.equalizeAll},
+		{c.AbsorbBias, e.absorbBiases},
+	} {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, fmt.Errorf("prepare: %w", err)
+		}
+		if step.on {
+			step.run()
+		}
 	}
-	return e.g, report, nil
+	if err := nn.Verify(out); err != nil {
+		return nil, nil, fmt.Errorf("prepare: the rewritten graph is not valid: %w", err)
+	}
+	return out, report, nil
 }

@@ -63,7 +63,7 @@ func text(g *nn.Graph) []string {
 func apply(t *testing.T, g *nn.Graph, c Config) (*nn.Graph, *Report) {
 	t.Helper()
 	before := text(g)
-	out, r, err := Apply(g, c)
+	out, r, err := Apply(t.Context(), g, c)
 	if err != nil {
 		t.Fatal(err)
 	}
