@@ -159,20 +159,26 @@ func (s *Sim) values() []string {
 }
 
 // run observes one batch.
+//
+// Tensors that share an encoding fix its bins by their common range. AIMET fixes them
+// by the tensor that ONNX Runtime happens to compute first, and drops what is outside.
 func (c *calibration) run(feeds map[string]tensor.Any) error {
-	wait := false
-	for _, a := range c.analyzers {
-		wait = wait || a.NeedsRange()
+	first := map[*quantizer]*encoding.Batch{}
+	for q, a := range c.analyzers {
+		if a.NeedsRange() {
+			first[q] = a.Batch()
+		}
 	}
-	if wait {
-		if err := c.pass(feeds, (*encoding.Batch).Range); err != nil {
+	if len(first) > 0 {
+		err := c.pass(feeds, (*encoding.Batch).Range, func(name string) *encoding.Batch { return first[c.s.quant[name]] })
+		if err != nil {
 			return err
 		}
-		for _, name := range c.taps {
-			c.analyzers[c.s.quant[name]].Fix(c.batch[name])
+		for q, b := range first {
+			c.analyzers[q].Fix(b)
 		}
 	}
-	if err := c.pass(feeds, (*encoding.Batch).Add); err != nil {
+	if err := c.pass(feeds, (*encoding.Batch).Add, func(name string) *encoding.Batch { return c.batch[name] }); err != nil {
 		return err
 	}
 	for _, name := range c.taps {
@@ -182,9 +188,13 @@ func (c *calibration) run(feeds map[string]tensor.Any) error {
 	return nil
 }
 
-// pass runs the model and shows every tapped value to see, each worker into its own share.
-func (c *calibration) pass(feeds map[string]tensor.Any, see func(*encoding.Batch, []float32, tensor.Shape) error) error {
+// pass runs the model and shows every tapped value to see, each worker into its own
+// share, and joins the shares in the batch that into returns, if any.
+func (c *calibration) pass(feeds map[string]tensor.Any, see func(*encoding.Batch, []float32, tensor.Shape) error, into func(string) *encoding.Batch) error {
 	_, err := c.prog.RunTaps(c.ctx, feeds, func(t nn.Tap) {
+		if into(t.Name) == nil {
+			return
+		}
 		// The order of the elements does not matter, so any layout will do.
 		if err := see(c.shares[t.Worker][t.Name], t.Data, tensor.Shape{len(t.Data)}); err != nil {
 			c.mu.Lock()
@@ -199,8 +209,11 @@ func (c *calibration) pass(feeds map[string]tensor.Any, see func(*encoding.Batch
 		if err := c.failed[name]; err != nil {
 			return err // of the first tensor in execution order
 		}
+		b := into(name)
 		for _, share := range c.shares {
-			c.batch[name].Merge(share[name])
+			if b != nil {
+				b.Merge(share[name])
+			}
 		}
 	}
 	return nil

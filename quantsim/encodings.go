@@ -101,7 +101,8 @@ func (s *Sim) biasEncoding(name string) *encoding.Encoding {
 			return nil
 		}
 		for _, sw := range channelScales(w.enc, s.g.Consts[o.param("weight")].Shape()) {
-			e.Scale = append(e.Scale, in.Scale[0]*sw)
+			// AIMET multiplies in float32.
+			e.Scale = append(e.Scale, float64(float32(in.Scale[0])*float32(sw)))
 		}
 	default:
 		most := 0.0
@@ -132,7 +133,8 @@ func channelScales(e *encoding.Encoding, shape []int) []float64 {
 	return out
 }
 
-// addCopies appends the encodings of tensors that hold values of a quantized tensor, moved about.
+// addCopies appends the encodings of tensors that hold values of a quantized tensor,
+// moved about, and of what a Clip alone reads, which saturates like its output.
 func (s *Sim) addCopies(f *encoding.File) {
 	have := map[string]*encoding.Encoding{}
 	for _, e := range f.Entries {
@@ -140,16 +142,21 @@ func (s *Sim) addCopies(f *encoding.File) {
 			have[e.Name] = e.Encoding
 		}
 	}
-	for _, o := range s.ops {
-		if !keepsGrid[o.typ] || len(o.inputs) == 0 {
-			continue
+	add := func(name string, e *encoding.Encoding) {
+		if e != nil && len(e.Scale) == 1 && s.floats[name] && have[name] == nil {
+			have[name] = e
+			f.Entries = append(f.Entries, encoding.Entry{Name: name, Kind: encoding.Activation, Encoding: e})
 		}
-		src := have[o.inputs[0]]
-		for _, out := range o.outputs {
-			if src != nil && len(src.Scale) == 1 && s.floats[out] && have[out] == nil {
-				have[out] = src
-				f.Entries = append(f.Entries, encoding.Entry{Name: out, Kind: encoding.Activation, Encoding: src})
+	}
+	for _, o := range s.ops {
+		switch {
+		case len(o.inputs) == 0:
+		case keepsGrid[o.typ]:
+			for _, out := range o.outputs {
+				add(out, have[o.inputs[0]])
 			}
+		case o.typ == "Clip" && len(s.consumers[o.inputs[0]]) == 1 && !s.g.IsOutput(o.inputs[0]):
+			add(o.inputs[0], have[o.outputs[0]])
 		}
 	}
 }

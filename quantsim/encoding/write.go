@@ -136,8 +136,8 @@ func legacyList(e Entry, whole bool) ([]any, error) {
 			offset = int(e.Offset[i])
 		}
 		lo, hi := s*e.Offset[i], s*(e.Offset[i]+e.Steps())
-		if e.Min != nil {
-			lo, hi = e.Min[i], e.Max[i]
+		if l, h := e.Bounds(i); l > e.Offset[i] || h < e.Offset[i]+e.Steps() {
+			lo, hi = e.Min[i], e.Max[i] // a range narrower than the grid, from a file
 		}
 		out[i] = map[string]any{"bitwidth": e.Bits, "dtype": "int", "is_symmetric": sym,
 			"min": lo, "max": hi, "offset": offset, "scale": s}
