@@ -12,3 +12,4 @@ package asm
 
 //go:generate go -C _gen run . -isa avx2
 //go:generate go -C _gen run . -isa avx512
+//go:generate go -C _gen run . -isa neon

@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	name := flag.String("isa", "", "instruction set to generate: avx2, avx512")
+	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon")
 	dir := flag.String("dir", "..", "directory of package asm")
 	flag.Parse()
 	files, err := generate(*name)
@@ -35,6 +35,9 @@ type file struct {
 func generate(name string) ([]file, error) {
 	if a, ok := isas[name]; ok {
 		return generateAMD64(a)
+	}
+	if name == "neon" {
+		return generateNEON()
 	}
 	return nil, fmt.Errorf("gen: unknown instruction set %q", name)
 }
