@@ -151,8 +151,12 @@ func readRegular(root *os.Root, name string) ([]byte, error) {
 
 // cause drops the path from an error whose text would repeat it.
 func cause(err error) error {
-	if p, ok := errors.AsType[*os.PathError](err); ok {
-		return p.Err
+	p, ok := errors.AsType[*os.PathError](err)
+	switch {
+	case !ok:
+		return err
+	case strings.Contains(p.Err.Error(), "escapes"): // os.Root has no error value for this
+		return errors.New("a symbolic link leads out of the model's directory; copy the file there")
 	}
-	return err
+	return p.Err
 }

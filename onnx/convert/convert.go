@@ -1,10 +1,10 @@
 // Package convert turns an onnx.Model into the canonical nn.Graph and back.
 //
-// It knows the operator sets 7 to 24: whatever a model uses is brought to the
+// It knows the operator sets 7 to 28: whatever a model uses is brought to the
 // newest form of each operator (bounds, axes, pads and sizes are inputs), so that
 // package nn has one row per operator; ToModel goes back to the model's own set.
 //
-// The forms that nn sees, where they differ from ONNX opset 24:
+// The forms that nn sees, where they differ from ONNX opset 28:
 //   - Constant nodes and initializers are both in Graph.Consts; no Constant node is left.
 //   - Upsample is Resize with asymmetric coordinates; Scatter is ScatterElements.
 //   - Dropout has its first input only; its mask output is kept only where it is used.
@@ -30,7 +30,7 @@ import (
 // The operator sets of ONNX's own domain that are understood.
 const (
 	MinOpset = 7
-	MaxOpset = 24
+	MaxOpset = 28
 )
 
 // importer is the state of one ToGraph.
@@ -69,6 +69,9 @@ func ToGraph(m *onnx.Model) (*nn.Graph, error) {
 		return nil, errors.New("convert: the model has no graph")
 	}
 	v := m.Opset("")
+	if v == 0 {
+		return nil, errors.New("convert: the model does not import the operators of ONNX's own domain")
+	}
 	if v < MinOpset || v > MaxOpset {
 		return nil, fmt.Errorf("convert: %w", onnx.Unsupportedf("opset %d (%d to %d are); convert the model with onnx.version_converter", v, MinOpset, MaxOpset))
 	}

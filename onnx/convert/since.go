@@ -23,6 +23,9 @@ var firstOpset = [...]struct {
 	{20, "AffineGrid Gelu ImageDecoder"},
 	{23, "Attention RMSNormalization RotaryEmbedding"},
 	{24, "Swish TensorScatter"},
+	{26, "BitCast CumProd"},
+	{27, "CausalConvWithState LinearAttention"},
+	{28, "SwiGLU"},
 }
 
 // since returns the first opset that has op, MinOpset for those that were there before.
