@@ -14,7 +14,7 @@ func activationOps() []OpDef {
 		{Name: "Softmax", Sig: "f", Infer: inferSoftmax, Eval: softmaxLike(tensor.Softmax)},
 		{Name: "LogSoftmax", Sig: "f", Infer: inferSoftmax, Eval: softmaxLike(tensor.LogSoftmax)},
 		{Name: "Hardmax", Sig: "f", Infer: inferSoftmax, Eval: softmaxLike(tensor.Hardmax)},
-		{Name: "SwiGLU", Sig: "f f=", Infer: inferBroadcast, Eval: binary(swiglu[float32], swiglu[float64], nil, nil)},
+		{Name: "SwiGLU", Sig: "f f=", Infer: inferBroadcast, Eval: byFloat(0, swiglu[float32], swiglu[float64])},
 	}
 	for _, f := range []struct {
 		name string
@@ -87,8 +87,10 @@ func prelu[T tensor.Number](x, slope T) T {
 	return x
 }
 
-func swiglu[T tensor.Float](gate, up T) T {
-	return T(tensor.Swish(float64(gate), 1) * float64(up))
+// swiglu computes Swish(gate, alpha)·up.
+func swiglu[T tensor.Float](c *EvalCtx) error {
+	alpha := float64(c.node.Float("alpha", 1))
+	return map2(func(gate, up T) T { return T(tensor.Swish(float64(gate), alpha) * float64(up)) })(c)
 }
 
 // inferPRelu checks that the slope broadcasts to the input, not the other way round.

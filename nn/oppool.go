@@ -109,40 +109,58 @@ func axesFrom(from, rank int) (out []int) {
 	return out
 }
 
-// inferMaxUnpool inverts the size of a MaxPool without ceil_mode, or takes input 2 as the output shape.
+// unpooled returns the dimensions of the tensor that a MaxPool without ceil_mode made the input from.
+func (c *InferCtx) unpooled(d []Dim) ([]Dim, error) {
+	s, err := c.spatial(len(d)-2, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := append([]Dim{}, d...)
+	for i := range d[2:] {
+		e := dimExpr(d[2+i]).plus(number(-1)).times(number(int64(s.stride[i]))).plus(number(int64(s.kernel[i] - s.before[i] - s.after[i])))
+		if e.isNumber() && e.add < 1 {
+			return nil, fmt.Errorf("axis %d would have extent %v", i+2, e)
+		}
+		out[2+i] = e.dim()
+	}
+	return out, nil
+}
+
+// inferMaxUnpool inverts the size of a MaxPool, or takes input 2 as the output shape.
 func inferMaxUnpool(c *InferCtx) error {
 	d, ok, err := c.rankAtLeast(0, 3)
 	if !ok || err != nil {
 		return err
 	}
-	if c.has(2) {
-		c.set(0, c.in[0].DType, unknown(len(d)))
-		if v, ok := c.exprs(2); ok {
-			if len(v) != len(d) {
-				return fmt.Errorf("output_shape has %d extents for %v", len(v), c.in[0])
-			}
-			for i, e := range v {
-				c.out[0].Dims[i] = e.dim()
-			}
-		}
-		return nil
-	}
-	s, err := c.spatial(len(d)-2, nil)
+	out, err := c.unpooled(d)
 	if err != nil {
 		return err
 	}
-	out := append([]Dim{}, d...)
-	for i := range d[2:] {
-		out[2+i] = dimExpr(d[2+i]).plus(number(-1)).times(number(int64(s.stride[i]))).plus(number(int64(s.kernel[i] - s.before[i] - s.after[i]))).dim()
+	if c.has(2) {
+		out = unknown(len(d))
+		v, ok := c.exprs(2)
+		if ok && len(v) != len(d) {
+			return fmt.Errorf("output_shape has %d extents for %v", len(v), c.in[0])
+		}
+		for i, e := range v {
+			out[i] = e.dim()
+		}
 	}
 	c.set(0, c.in[0].DType, out)
 	return nil
 }
 
 // evalMaxUnpool stores every element at its index, which counts in the tensor that
-// MaxPool saw; with an output_shape of its own the indices still count in the inferred one.
+// MaxPool saw; an output shape of its own then crops or extends it at the end.
 func evalMaxUnpool(c *EvalCtx) error {
-	shape := c.outShape(0)
+	dims, err := c.unpooled(c.in[0].Dims)
+	if err != nil {
+		return err
+	}
+	shape, _ := Type{Dims: dims, Ranked: true}.Shape()
+	if err := checkSize(Type{Dims: dims}); err != nil || shape.Len() > maxEval {
+		return fmt.Errorf("the tensor before pooling would be %v", shape)
+	}
 	idx, err := resolve(tensor.Int64s(c.arg[1]), shape.Len())
 	if err != nil {
 		return err
@@ -150,6 +168,11 @@ func evalMaxUnpool(c *EvalCtx) error {
 	if len(idx) != c.arg[0].Len() {
 		return fmt.Errorf("%d indices for %v", len(idx), c.in[0])
 	}
-	c.put(0, tensor.Put(tensor.Zeros(c.arg[0].DType(), shape...), idx, 1, c.arg[0]))
+	y := tensor.Put(tensor.Zeros(c.arg[0].DType(), shape...), idx, 1, c.arg[0])
+	maps := make([][]int, len(shape))
+	for i, n := range c.outShape(0) {
+		maps[i] = padIndices(n, 0, shape[i], "constant")
+	}
+	c.put(0, tensor.TakeAxes(y, maps, nil))
 	return nil
 }

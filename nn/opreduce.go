@@ -41,7 +41,7 @@ func reduceOps() []OpDef {
 		rows = append(rows, OpDef{Name: r.name, Sig: sig, Infer: inferReduce, Eval: func(c *EvalCtx) error {
 			f, i, u := r.f, r.i, r.u
 			if c.arg[0].DType() == tensor.Bool {
-				c.arg[0] = tensor.Cast(c.arg[0], tensor.Int64)
+				c.arg[0] = tensor.Cast(c.arg[0], tensor.Uint64)
 			}
 			if i == nil && !c.arg[0].DType().IsFloat() {
 				c.arg[0] = tensor.Cast(c.arg[0], tensor.Float64)

@@ -10,7 +10,7 @@ import (
 // sliceOps cut tensors or extend them at the edges.
 func sliceOps() []OpDef {
 	return []OpDef{
-		{Name: "Slice", Sig: "a i i= i=1? i=1?", Infer: inferSlice, Eval: evalSlice},
+		{Name: "Slice", Sig: "a i i=1 i=1? i=1?", Infer: inferSlice, Eval: evalSlice},
 		{Name: "Split", Sig: "a I?", Infer: inferSplit, Eval: evalSplit},
 		{Name: "Pad", Sig: "a I a=? i?", Infer: inferPad, Eval: evalPad},
 		{Name: "CenterCropPad", Sig: "a i", Infer: inferCenterCropPad, Eval: evalCenterCropPad},

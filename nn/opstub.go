@@ -1,7 +1,6 @@
 package nn
 
-func normOps() []OpDef    { return nil }
-func resizeOps() []OpDef  { return nil }
+func gridOps() []OpDef { return nil }
 func detectOps() []OpDef  { return nil }
 func rnnOps() []OpDef     { return nil }
 func controlOps() []OpDef { return nil }
