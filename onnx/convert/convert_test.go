@@ -168,7 +168,7 @@ func TestRefused(t *testing.T) {
 		})
 	}
 	m := load(t, filepath.Join("testdata", "names.onnx"))
-	for _, v := range []int64{1, 6, 25} {
+	for _, v := range []int64{1, MinOpset - 1, MaxOpset + 1} {
 		m.SetOpset("", v)
 		var u *onnx.UnsupportedError
 		if _, err := ToGraph(m); !errors.As(err, &u) {

@@ -22,6 +22,8 @@ type addedAttr struct {
 var added = []addedAttr{
 	{"ArgMax", "select_last_index", 12, int64(0)},
 	{"ArgMin", "select_last_index", 12, int64(0)},
+	{"Attention", "left_window_size", 25, int64(-1)},
+	{"Attention", "right_window_size", 25, int64(-1)},
 	{"AveragePool", "ceil_mode", 10, int64(0)},
 	{"AveragePool", "dilations", 19, nil},
 	{"BatchNormalization", "training_mode", 14, int64(0)},
@@ -45,6 +47,7 @@ var added = []addedAttr{
 	{"QuantizeLinear", "output_dtype", 21, int64(0)},
 	{"QuantizeLinear", "precision", 23, int64(0)},
 	{"RNN", "layout", 14, int64(0)},
+	{"Range", "stash_type", 27, int64(1)},
 	{"Reshape", "allowzero", 14, int64(0)},
 	{"Resize", "antialias", 18, int64(0)},
 	{"Resize", "axes", 18, nil},
@@ -54,6 +57,7 @@ var added = []addedAttr{
 	{"ScatterND", "reduction", 16, "none"},
 	{"Shape", "start", 15, int64(0)},
 	{"Shape", "end", 15, nil},
+	{"SpaceToDepth", "mode", 28, "DCR"},
 	{"TopK", "largest", 11, int64(1)},
 	{"TopK", "sorted", 11, int64(1)},
 }
