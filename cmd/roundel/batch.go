@@ -16,8 +16,8 @@ type batch struct {
 	labels   []int
 }
 
-// batches reads the samples of src in order, size at a time, decoding in parallel, and calls f for each batch.
-func batches(ctx context.Context, src source, pool *tensor.Pool, size int, f func(batch) error) error {
+// batches reads the samples in order, size at a time, decoding in parallel, and calls f for each batch.
+func (src source) batches(ctx context.Context, pool *tensor.Pool, size int, f func(batch) error) error {
 	for start := 0; start < src.Len(); start += size {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 
+	"roundel/adaround"
 	"roundel/asm"
 	"roundel/data"
 	"roundel/nn"
@@ -110,6 +111,12 @@ type source struct {
 
 // Len returns the number of samples that are used.
 func (s source) Len() int { return s.n }
+
+// Sample returns the inputs of sample i; it makes a source a DataLoader of package adaround.
+func (s source) Sample(ctx context.Context, i int) (adaround.Batch, error) {
+	smp, err := s.At(ctx, i)
+	return smp.Inputs, err
+}
 
 func (d *dataFlags) open(path string, g *nn.Graph) (source, error) {
 	o := data.Options{Inputs: dataInputs(g), Labels: d.labels}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"roundel/internal/atomicfile"
+	"roundel/nn/prepare"
+	"roundel/onnx"
+	"roundel/onnx/convert"
+)
+
+// runAdaround rounds the weights and writes the model and its parameter encodings, in AIMET's form.
+func runAdaround(ctx context.Context, env *environment, args []string) error {
+	fs := flag.NewFlagSet("adaround", flag.ContinueOnError)
+	calib := fs.String("calib", "", "calibration samples")
+	dir := fs.String("o", "", "folder for the results")
+	prefix := fs.String("prefix", "", "name of the results without extension (default: MODEL_adaround)")
+	resume := fs.Bool("resume", false, "continue an interrupted run in the same folder")
+	var df dataFlags
+	var q quantFlags
+	var machine machineFlags
+	df.add(fs)
+	q.addRounding(fs)
+	machine.add(fs)
+	q.outputBits, q.batchSize = 8, 32
+	pos, err := parse(env, fs, args, "MODEL")
+	if err != nil {
+		return err
+	}
+	j, err := newJob(env, &q, &machine)
+	if err != nil {
+		return err
+	}
+	if *calib == "" {
+		return usagef("--calib is missing: where the calibration samples are")
+	}
+	l, err := j.load(ctx, pos[0])
+	if err != nil {
+		return err
+	}
+	src, err := df.open(*calib, l.graph)
+	if err != nil {
+		return err
+	}
+	j.calib = src
+	if err := outputDir(*dir); err != nil {
+		return err
+	}
+	if err := j.checkpoints(*dir, *resume); err != nil {
+		return err
+	}
+	if err := j.round(ctx); err != nil {
+		return err
+	}
+	name := *prefix
+	if name == "" {
+		name = l.prefix() + "_adaround"
+	}
+	if err := j.writeRounded(env, l, *dir, name); err != nil {
+		return err
+	}
+	return os.RemoveAll(j.rounding.Checkpoint)
+}
+
+// writeRounded writes DIR/NAME.onnx and DIR/NAME.encodings.
+func (j *job) writeRounded(env *environment, l *loaded, dir, name string) error {
+	m, err := convert.ToModel(j.rounded.Graph, l.model)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, name+".onnx")
+	if err := onnx.Write(path, m); err != nil {
+		return err
+	}
+	enc := filepath.Join(dir, name+".encodings")
+	if err := atomicfile.Write(enc, func(w io.Writer) error { return j.params.WriteAdaround(w, false) }); err != nil {
+		return err
+	}
+	flips, weights := 0, 0
+	for _, r := range j.rounded.Layers {
+		flips, weights = flips+r.Flips, weights+r.Weights
+	}
+	fmt.Fprintf(env.stdout, "rounded %d layers, %d of %d weights not to their nearest\n", len(j.rounded.Layers), flips, weights)
+	for _, s := range j.rounded.Skipped {
+		fmt.Fprintf(env.stdout, "left in float: %s: %s\n", s.Node, s.Reason)
+	}
+	fmt.Fprintf(env.stdout, "wrote %s\nwrote %s\n", path, enc)
+	return nil
+}
+
+// countRewrites sums up a preparation report as "fold batch norm 52, fold constants 3".
+func countRewrites(r *prepare.Report) string {
+	count := map[string]int{}
+	var order []string
+	for _, c := range r.Done {
+		if count[c.Rewrite] == 0 {
+			order = append(order, c.Rewrite)
+		}
+		count[c.Rewrite]++
+	}
+	for i, name := range order {
+		order[i] = fmt.Sprintf("%s %d", name, count[name])
+	}
+	return strings.Join(order, ", ")
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+
+	"roundel/nn"
+	"roundel/quantsim"
+	"roundel/quantsim/encoding"
+)
+
+// runEval compares a model, simulated with an encodings file or not, with labels and with a float reference.
+func runEval(ctx context.Context, env *environment, args []string) error {
+	fs := flag.NewFlagSet("eval", flag.ContinueOnError)
+	dataPath := fs.String("data", "", "evaluation samples")
+	encodings := fs.String("encodings", "", "simulate with this encodings file (any version)")
+	against := fs.String("against", "", "float model to compare with (default: MODEL without quantization)")
+	var df dataFlags
+	var machine machineFlags
+	q := quantFlags{paramBits: 8, outputBits: 8, scheme: "tf"}
+	df.add(fs)
+	machine.add(fs)
+	fs.IntVar(&q.batchSize, "batch-size", 32, "samples of one batch")
+	fs.StringVar(&q.config, "config", "", "quantization rules (default: per-channel weights)")
+	q.addProgress(fs)
+	pos, err := parse(env, fs, args, "MODEL")
+	if err != nil {
+		return err
+	}
+	if *dataPath == "" {
+		return usagef("--data is missing: where the evaluation samples are")
+	}
+	pool, err := machine.pool()
+	if err != nil {
+		return err
+	}
+	j := &job{pool: pool, batch: q.batchSize}
+	if j.reporter, err = q.reporter(env); err != nil {
+		return err
+	}
+	if q.batchSize < 1 {
+		return usagef("--batch-size %d: want at least 1", q.batchSize)
+	}
+	l, err := j.load(ctx, pos[0])
+	if err != nil {
+		return err
+	}
+	graph := j.float
+	if *against != "" {
+		if _, err := j.load(ctx, *against); err != nil {
+			return err
+		}
+		if len(graph.Outputs) == 0 || graph.Outputs[0].Name != j.float.Outputs[0].Name {
+			return fmt.Errorf("%s and %s have different outputs: %q and %q", l.path, *against, graph.Outputs[0].Name, j.float.Outputs[0].Name)
+		}
+	}
+	if j.eval, err = df.open(*dataPath, l.graph); err != nil {
+		return err
+	}
+	vs := []*variant{{name: "float"}}
+	v := &variant{name: l.prefix()}
+	if *encodings != "" {
+		v.name = "simulated"
+		v.run, err = j.simulated(graph, *encodings, &q, machine.threads)
+	} else if *against != "" {
+		v.run, err = nn.Compile(graph, nn.CompileOptions{Pool: pool})
+	}
+	if err != nil {
+		return err
+	}
+	if v.run != nil {
+		vs = append(vs, v)
+	}
+	if err := j.evaluate(ctx, vs...); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), *dataPath)
+	printVariants(env, vs)
+	if v.run == nil && vs[0].score.labelled == 0 {
+		return fmt.Errorf("%s has no labels and there is nothing to compare with: give --labels, --encodings or --against", *dataPath)
+	}
+	return nil
+}
+
+// simulated compiles the simulation of g under an encodings file.
+func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int) (*nn.Program, error) {
+	cfg, err := q.simulation(threads)
+	if err != nil {
+		return nil, err
+	}
+	sim, err := quantsim.New(g, cfg)
+	if err != nil {
+		return nil, err
+	}
+	f, err := encoding.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := sim.LoadEncodings(f, quantsim.LoadOptions{Reconfigure: true}); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, w := range sim.Warnings() {
+		j.reporter.Message("%s", w)
+	}
+	return sim.Compile(nn.CompileOptions{Pool: j.pool})
+}

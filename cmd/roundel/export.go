@@ -1,0 +1,122 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"roundel/internal/atomicfile"
+	"roundel/onnx"
+	"roundel/onnx/convert"
+	"roundel/quantsim"
+	"roundel/quantsim/encoding"
+	"roundel/report"
+)
+
+// simulation is the type of a calibrated model, named here for tables of variants.
+type simulation = *quantsim.Sim
+
+// export writes the rounded model, its encodings and the report, and prints the hash of each.
+func (j *job) export(env *environment, l *loaded, dir string, vs []*variant) error {
+	prefix := filepath.Join(dir, l.prefix()+fmt.Sprintf("_w%da%d", j.simulate.ParamBits, j.simulate.OutputBits))
+	m, err := convert.ToModel(j.rounded.Graph, l.model)
+	if err != nil {
+		return err
+	}
+	if err := onnx.Write(prefix+".onnx", m); err != nil {
+		return err
+	}
+	enc, err := j.sim.Encodings(quantsim.EncodingsOptions{})
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(prefix+".encodings", func(w io.Writer) error { return enc.Write(w, encoding.DefaultVersion) }); err != nil {
+		return err
+	}
+	if err := report.Write(prefix+".html", j.page(l, vs)); err != nil {
+		return err
+	}
+	for _, name := range []string{prefix + ".onnx", prefix + ".encodings", prefix + ".html"} {
+		sum, err := hashFile(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(env.stdout, "wrote %s sha256 %s\n", name, sum)
+	}
+	return nil
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// page is the content of the HTML report. It has no times: the same run gives the same bytes.
+func (j *job) page(l *loaded, vs []*variant) report.Report {
+	r := report.Report{Title: fmt.Sprintf("%s, %d-bit weights, %d-bit activations", filepath.Base(l.path), j.simulate.ParamBits, j.simulate.OutputBits)}
+	r.Facts = []report.Fact{
+		{Name: "model", Value: filepath.Base(l.path)},
+		{Name: "calibration samples", Value: fmt.Sprint(j.calib.Len())},
+		{Name: "evaluation samples", Value: fmt.Sprint(j.eval.Len())},
+		{Name: "range scheme", Value: j.simulate.Method.Scheme.String()},
+		{Name: "solver", Value: string(j.rounding.Solver)},
+		{Name: "seed", Value: fmt.Sprint(j.rounding.Seed)},
+		{Name: "Go", Value: runtime.Version()},
+	}
+	for _, v := range vs {
+		s := report.Score{Name: v.name, Value: v.score.agreement(), Note: "agreement with float, output SQNR " + dB(v.score.sqnr())}
+		if v.score.labelled > 0 {
+			s.Value, s.Note = v.score.accuracy(), "accuracy; "+s.Note
+		}
+		r.Scores = append(r.Scores, s)
+	}
+	for _, lr := range j.rounded.Layers {
+		layer := report.Layer{Name: lr.Name, Op: lr.Op, Weights: lr.Weights, Bits: lr.Bits,
+			LossNearest: lr.Nearest.HeldOut, LossAdaRound: lr.Final.HeldOut, Flipped: float64(lr.Flips) / float64(max(lr.Weights, 1)),
+			SQNR: math.NaN(), Min: math.NaN(), Max: math.NaN()}
+		if lr.HeldOut == 0 {
+			layer.LossNearest, layer.LossAdaRound = lr.Nearest.Solve, lr.Final.Solve
+		}
+		if e := j.outputEncoding(lr.Name); e != nil && len(e.Min) == 1 {
+			layer.Min, layer.Max = e.Min[0], e.Max[0]
+		}
+		r.Layers = append(r.Layers, layer)
+	}
+	for _, s := range j.rounded.Skipped {
+		r.Findings = append(r.Findings, report.Finding{Node: s.Node, Text: "left in float: " + s.Reason})
+	}
+	return r
+}
+
+// outputEncoding returns the encoding of the activation that holds a layer's result: its own output, or that of the activation after it.
+func (j *job) outputEncoding(node string) *encoding.Encoding {
+	g := j.sim.Graph()
+	for _, n := range g.Nodes {
+		if n.Name != node {
+			continue
+		}
+		names := []string{n.Out(0)}
+		if users := g.Consumers(n.Out(0)); len(users) == 1 {
+			names = append(names, users[0].Out(0))
+		}
+		for _, name := range names {
+			if st, ok := j.sim.State(name); ok && st.Enabled && st.Encoding != nil {
+				return st.Encoding
+			}
+		}
+	}
+	return nil
+}

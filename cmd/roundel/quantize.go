@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// runQuantize is the whole job: prepare, round, calibrate, evaluate, export.
+func runQuantize(ctx context.Context, env *environment, args []string) error {
+	fs := flag.NewFlagSet("quantize", flag.ContinueOnError)
+	calib := fs.String("calib", "", "calibration samples: a folder of images, .npy, .npz, idx, or a list of these; no labels needed")
+	eval := fs.String("eval", "", "samples to compare the results on (default: the calibration samples, which flatters)")
+	dir := fs.String("o", "", "folder for the results")
+	resume := fs.Bool("resume", false, "continue an interrupted run in the same folder")
+	var df dataFlags
+	var q quantFlags
+	var machine machineFlags
+	df.add(fs)
+	q.addRounding(fs)
+	q.addSimulation(fs)
+	machine.add(fs)
+	pos, err := parse(env, fs, args, "MODEL")
+	if err != nil {
+		return err
+	}
+	j, err := newJob(env, &q, &machine)
+	if err != nil {
+		return err
+	}
+	if *calib == "" {
+		return usagef("--calib is missing: where the calibration samples are")
+	}
+	l, err := j.load(ctx, pos[0])
+	if err != nil {
+		return err
+	}
+	src, err := df.open(*calib, l.graph)
+	if err != nil {
+		return err
+	}
+	j.calib, j.eval = src, src
+	evalName := "the calibration samples"
+	if *eval != "" {
+		ev := df
+		ev.limit = 0
+		esrc, err := ev.open(*eval, l.graph)
+		if err != nil {
+			return err
+		}
+		j.eval, evalName = esrc, *eval
+	}
+	if err := outputDir(*dir); err != nil {
+		return err
+	}
+	if err := j.checkpoints(*dir, *resume); err != nil {
+		return err
+	}
+	if err := j.round(ctx); err != nil {
+		return err
+	}
+	if err := j.calibrate(ctx); err != nil {
+		return err
+	}
+	vs, err := j.compare(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), evalName)
+	printVariants(env, vs)
+	if err := j.export(env, l, *dir, vs); err != nil {
+		return err
+	}
+	return os.RemoveAll(j.rounding.Checkpoint)
+}
+
+// newJob reads the settings that do not depend on a model.
+func newJob(env *environment, q *quantFlags, machine *machineFlags) (*job, error) {
+	pool, err := machine.pool()
+	if err != nil {
+		return nil, err
+	}
+	j := &job{pool: pool, batch: q.batchSize}
+	if j.rounding, err = q.rounding(machine.threads); err != nil {
+		return nil, err
+	}
+	if j.simulate, err = q.simulation(machine.threads); err != nil {
+		return nil, err
+	}
+	j.reporter, err = q.reporter(env)
+	return j, err
+}
+
+// load opens the model and prepares its graph.
+func (j *job) load(ctx context.Context, path string) (*loaded, error) {
+	l, err := openModel(path)
+	if err != nil {
+		return nil, err
+	}
+	return l, j.prepare(ctx, l)
+}
+
+func (j *job) prepare(ctx context.Context, l *loaded) error {
+	if len(l.graph.Outputs) == 0 {
+		return fmt.Errorf("%s: the model has no outputs", l.path)
+	}
+	g, rep, err := foldedGraph(ctx, l.graph)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.path, err)
+	}
+	if n := len(rep.Done); n > 0 {
+		j.reporter.Message("prepared %s: %d rewrites (%s)", filepath.Base(l.path), n, countRewrites(rep))
+	}
+	j.float = g
+	return nil
+}
+
+// checkpoints chooses the folder for the state of a run; without resume an old one is removed.
+func (j *job) checkpoints(dir string, resume bool) error {
+	j.rounding.Checkpoint = filepath.Join(dir, ".roundel-checkpoint")
+	if resume {
+		return nil
+	}
+	if err := os.RemoveAll(j.rounding.Checkpoint); err != nil {
+		return fmt.Errorf("cannot remove the checkpoint of an earlier run: %w", err)
+	}
+	return nil
+}
+
+// compare evaluates nearest rounding, AdaRound and the full simulation against the float network.
+func (j *job) compare(ctx context.Context) ([]*variant, error) {
+	nearest, err := j.weightsOnly(ctx, j.float, nil)
+	if err != nil {
+		return nil, err
+	}
+	rounded, err := j.weightsOnly(ctx, j.rounded.Graph, j.params)
+	if err != nil {
+		return nil, err
+	}
+	bits := j.simulate.ParamBits
+	vs := []*variant{{name: "float"}}
+	for _, v := range []struct {
+		name string
+		sim  simulation
+	}{
+		{fmt.Sprintf("W%d nearest", bits), nearest},
+		{fmt.Sprintf("W%d AdaRound", bits), rounded},
+		{fmt.Sprintf("W%dA%d AdaRound, simulated", bits, j.simulate.OutputBits), j.sim},
+	} {
+		c, err := j.simVariant(v.name, v.sim)
+		if err != nil {
+			return nil, err
+		}
+		vs = append(vs, c)
+	}
+	return vs, j.evaluate(ctx, vs...)
+}
+
+func printVariants(env *environment, vs []*variant) {
+	width := 0
+	for _, v := range vs {
+		width = max(width, len(v.name))
+	}
+	for _, v := range vs {
+		if v.run == nil && v.score.labelled == 0 {
+			continue // float against itself says nothing
+		}
+		fmt.Fprintf(env.stdout, "  %-*s  %s\n", width, v.name, &v.score)
+	}
+}
