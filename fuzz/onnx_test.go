@@ -117,7 +117,7 @@ func FuzzOnnxExternal(f *testing.F) {
 	})
 }
 
-// FuzzConvert checks that no model makes the converter panic, and that a graph
+// FuzzConvert checks that no model makes the converter or nn.Verify panic, and that a graph
 // that was not changed is written back to one that is accepted again. Changed bytes
 // rarely make a well-formed model, so edits of the messages follow, chosen by seed.
 func FuzzConvert(f *testing.F) {
@@ -141,6 +141,7 @@ func FuzzConvert(f *testing.F) {
 		if err != nil {
 			return
 		}
+		_ = nn.Verify(g) // an error is fine, a panic is not
 		out, err := convert.ToModel(g, m)
 		if err != nil {
 			if len(m.Functions) == 0 { // the body of a function may be of a newer opset
