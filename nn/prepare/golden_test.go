@@ -130,3 +130,39 @@ func stringsOf(v any) []string {
 	}
 	return s
 }
+
+// TestMobileNet folds the network with separate batch norms and compares its weights, layer by layer, with the file in
+// which they were folded by others.
+func TestMobileNet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads 28 MB of models")
+	}
+	separate, folded := load(t, golden.Shared(t, "models/mobilenet_v2_bn.onnx")), load(t, golden.Shared(t, "models/mobilenet_v2.onnx"))
+	got, _, err := prepare.Apply(t.Context(), separate, prepare.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _, err := prepare.Apply(t.Context(), folded, prepare.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Nodes) != len(want.Nodes) {
+		t.Fatalf("%d nodes, want %d", len(got.Nodes), len(want.Nodes))
+	}
+	for i, n := range got.Nodes {
+		m := want.Nodes[i]
+		if n.Op != m.Op || len(n.Inputs) != len(m.Inputs) {
+			t.Fatalf("node %d is %s%v, want %s%v", i, n.Op, n.Inputs, m.Op, m.Inputs)
+		}
+		for j, in := range n.Inputs {
+			if c := got.Consts[in]; c != nil {
+				if err := golden.Close(c, want.Consts[m.Inputs[j]], 1e-4, 1e-4); err != nil {
+					t.Errorf("%s input %d: %v", n.Name, j, err)
+				}
+			}
+		}
+	}
+	if found := prepare.Lint(separate); len(found) == 0 || len(prepare.Lint(got)) >= len(found) {
+		t.Errorf("%d findings before, %d after", len(found), len(prepare.Lint(got)))
+	}
+}
