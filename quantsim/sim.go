@@ -303,3 +303,15 @@ func (r *Rules) perChannel(o *op) bool {
 	}
 	return r.PerChannel
 }
+
+// Axes returns the channel and the block axis that a parameter has by its operator,
+// encoding.PerTensor and -1 where there is none.
+func (s *Sim) Axes(name string) (channel, block int) {
+	if q := s.quant[name]; q != nil {
+		return q.channel, q.block
+	}
+	return encoding.PerTensor, -1
+}
+
+// KeepsGrid reports whether an operator only moves or selects data, so that its output lies on the grid of its first input.
+func KeepsGrid(op string) bool { return keepsGrid[op] }
