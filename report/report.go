@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"strings"
 
 	"roundel/internal/atomicfile"
 )
@@ -96,8 +97,11 @@ func finite(v float64) bool { return v-v == 0 }
 
 // number formats v with three digits, unknown values as a dash.
 func number(v float64) string {
-	if math.IsNaN(v) {
+	switch {
+	case math.IsNaN(v):
 		return "–"
+	case math.IsInf(v, 0):
+		return strings.Replace(fmt.Sprintf("%.0f", v), "Inf", "∞", 1)
 	}
 	return fmt.Sprintf("%.3g", v)
 }

@@ -53,7 +53,7 @@ func TestRender(t *testing.T) {
 			t.Errorf("the page has %q", bad)
 		}
 	}
-	for _, good := range []string{"71.88 %", "13.08 %", "1,281,000", "21.2", "&lt;script&gt;", "–"} {
+	for _, good := range []string{"71.88 %", "13.08 %", "1,281,000", "21.2", "&lt;script&gt;", "–", "∞"} {
 		if !strings.Contains(page, good) {
 			t.Errorf("the page lacks %q", good)
 		}

@@ -162,7 +162,11 @@ func TestMobileNet(t *testing.T) {
 			}
 		}
 	}
-	if found := prepare.Lint(separate); len(found) == 0 || len(prepare.Lint(got)) >= len(found) {
-		t.Errorf("%d findings before, %d after", len(found), len(prepare.Lint(got)))
+	rules := map[string]int{}
+	for _, f := range prepare.Lint(got) {
+		rules[f.Rule]++
+	}
+	if rules["channel-range"] < 5 || rules["standalone-batch-norm"] > 0 {
+		t.Errorf("findings %v; the network is known for the uneven channels of its depthwise layers", rules)
 	}
 }
