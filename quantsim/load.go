@@ -142,18 +142,23 @@ func (s *Sim) LoadEncodings(f *encoding.File, o LoadOptions) error {
 	return nil
 }
 
-// copies reports whether e is the encoding of a tensor that moves the data of another one in the same file.
+// copies reports whether e is the encoding of a tensor that moves the data of another
+// one in the same file, or that only a Clip with the same encoding reads.
 func (s *Sim) copies(e encoding.Entry, f *encoding.File) bool {
-	o := s.producer[e.Name]
-	if o == nil || !keepsGrid[o.typ] || len(o.inputs) == 0 {
-		return false
+	same := func(o *encoding.Encoding) bool {
+		return o != nil && slices.Equal(o.Scale, e.Scale) && slices.Equal(o.Offset, e.Offset) && o.Bits == e.Bits
 	}
-	for name := o.inputs[0]; ; name = o.inputs[0] {
-		if src := f.Find(name); src != nil {
-			return slices.Equal(src.Scale, e.Scale) && slices.Equal(src.Offset, e.Offset) && src.Bits == e.Bits
-		}
-		if o = s.producer[name]; o == nil || !keepsGrid[o.typ] || len(o.inputs) == 0 {
+	if next := s.consumers[e.Name]; len(next) == 1 && next[0].typ == "Clip" && !s.g.IsOutput(e.Name) && same(f.Find(next[0].outputs[0])) {
+		return true
+	}
+	for name := e.Name; ; {
+		o := s.producer[name]
+		if o == nil || !keepsGrid[o.typ] || len(o.inputs) == 0 {
 			return false
+		}
+		name = o.inputs[0]
+		if src := f.Find(name); src != nil {
+			return same(src)
 		}
 	}
 }

@@ -162,7 +162,7 @@ func (c *checker) values(name string, e *encoding.Encoding, v *tensor.Dense[floa
 	}
 	// A grid of b bits has an SQNR of about 6 b dB; one that is meant for other values has none.
 	if db := 10 * math.Log10(signal/max(noise, 1e-300)); db < float64(e.Bits-2)*3-3 {
-		c.say(db < 0, "range", name, "keeps %.1f dB of its values on this grid of %d bits: is it of this model?", db, e.Bits)
+		c.say(db < 3, "range", name, "keeps %.1f dB of its values on this grid of %d bits: is it of this model?", db, e.Bits)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 
 // QDQOptions say how a QDQ model is written.
 type QDQOptions struct {
-	// FloatWeights keeps weights in float with QuantizeLinear before them, as AIMET
-	// does; otherwise they are stored as integers and only dequantized.
+	// FloatWeights stores weights as floats on their grid, with QuantizeLinear behind
+	// them, as AIMET does; otherwise they are stored as integers and only dequantized.
 	FloatWeights bool
 	// Bias stores biases as int32 at the scale of the accumulator.
 	Bias bool
@@ -114,7 +114,14 @@ func (w *qdqWriter) weight(e encoding.Entry, c tensor.Any) error {
 	if w.o.FloatWeights && e.Bits < 32 {
 		q := w.node("QuantizeLinear", e, "_q", []string{e.Name, scale, zero}, w.fresh(codes))
 		dq.Inputs[0] = q.Outputs[0]
-		w.insert(w.producer(e.Name), q, dq)
+		// On the grid already, they also fit a container that is wider than the grid.
+		v, err := e.QuantizeDequantizeTensor(c)
+		if err != nil {
+			return err
+		}
+		w.drop(e.Name)
+		w.constant(convert.FromTensor(e.Name, v))
+		w.insert(-1, q, dq)
 		return nil
 	}
 	codes = w.fresh(codes)

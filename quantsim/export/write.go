@@ -118,11 +118,13 @@ func atOpset(m *onnx.Model, v int64) (*onnx.Model, error) {
 	bare := *m.Graph
 	bare.Nodes, bare.Initializers, bare.SparseInitializers, bare.ValueInfo = nil, nil, nil, nil
 	bare.Inputs = slices.DeleteFunc(slices.Clone(bare.Inputs), func(in *onnx.ValueInfo) bool { return m.Graph.FindInitializer(in.Name) != nil })
+	bare.Outputs = nil // nothing in base makes them
 	base.Graph = &bare
 	out, err := convert.ToModel(g, &base)
 	if err != nil {
 		return nil, fmt.Errorf("export: the model is of opset %d and cannot be written in opset %d: %w", m.Opset(""), v, err)
 	}
+	out.Graph.Outputs = m.Graph.Outputs
 	out.IRVersion = max(out.IRVersion, irFor(v))
 	return out, nil
 }
