@@ -40,12 +40,16 @@ type DwTile struct {
 	Bias []float32 // N values or nil
 	Taps []int     // pairs: offset into Src (after Off), offset into W
 	LDD  int
-	LDS  int // distance in Src between neighbouring output pixels
-	Off  int // start in Src of output pixel 0; may be negative if no tap reads there
+	LDS  int // Depthwise: distance in Src between neighbouring output pixels; DepthwiseRow: input pixels
+	Off  int // start in Src of output pixel 0; may be negative if nothing reads there
 	N    int
 	Pix  int
 	Lo   float32
 	Hi   float32
+	// DepthwiseRow only.
+	LDW   int // distance in W between neighbouring weights of a kernel row
+	First int // input pixels [First, Last) of the window lie inside the image
+	Last  int
 }
 
 type (
@@ -60,13 +64,16 @@ type Kernels struct {
 	MR    int    // most rows of a GEMM tile
 	NR    int    // most columns of a GEMM tile; the width of a full weight panel
 	Lanes int    // panels are multiples of Lanes columns wide
-	MP    int    // most pixels of a depthwise tile
+	MP    int    // most pixels of a Depthwise tile
+	MW    int    // most pixels of a DepthwiseRow tile
 	// SplitAt is the only row at which a tile may be split, or 0 if any will do.
 	SplitAt int
 
 	gemm   [][]tileFunc // [vectors-1][rows-1]
 	gemmTN [][]tileFunc
-	dw     []dwFunc // [pixels-1]
+	dw     []dwFunc   // [pixels-1]
+	dwRow  [][]dwFunc // [window][pixels-1], windows as in rowWindows
+	dwMin  int        // fewest channels that dw and dwRow take; the generic ones do less
 
 	addClamp func(dst, a, b []float32, lo, hi float32)
 	clamp    func(dst, src []float32, lo, hi float32)
@@ -153,7 +160,64 @@ func (k *Kernels) Depthwise(t *DwTile) {
 	if (t.Pix-1)*t.LDD+t.N > len(t.Dst) || (t.Bias != nil && len(t.Bias) < t.N) {
 		panic("asm: Depthwise: operand too short")
 	}
+	if t.N < k.dwMin {
+		dwGeneric(t)
+		return
+	}
 	k.dw[t.Pix-1](t)
+}
+
+// rowWindows lists the kernel widths and strides of DepthwiseRow.
+var rowWindows = [...]struct{ width, stride int }{{3, 1}, {3, 2}, {5, 1}, {5, 2}}
+
+// HasRow reports whether DepthwiseRow knows a kernel width and stride.
+func HasRow(width, stride int) bool { return rowWindow(width, stride) >= 0 }
+
+func rowWindow(width, stride int) int {
+	for i, w := range rowWindows {
+		if w.width == width && w.stride == stride {
+			return i
+		}
+	}
+	return -1
+}
+
+// DepthwiseRow computes neighbouring pixels of one output row for a kernel of the
+// given width (3 or 5) and column stride (1 or 2), for p < t.Pix and c < t.N:
+//
+//	s := 0
+//	for (o, w) in Taps { for x := range width {
+//		if i := p*stride+x; First <= i && i < Last {
+//			s = fma(Src[Off+o+i*LDS+c], W[w+x*LDW+c], s)
+//		}
+//	}}
+//	Dst[p*LDD+c] = clamp(s+Bias[c], Lo, Hi)
+//
+// Each input is loaded once per kernel row and used for all pixels it reaches. At most
+// width-1 inputs may be outside on either side. It panics if not, or if an operand is
+// too short.
+func (k *Kernels) DepthwiseRow(t *DwTile, width, stride int) {
+	if t.N <= 0 {
+		return
+	}
+	inputs := (t.Pix-1)*stride + width
+	if t.First < 0 || t.First > width-1 || t.Last > inputs || t.Last < inputs-width+1 || t.First >= t.Last {
+		panic("asm: DepthwiseRow: too many inputs outside the image")
+	}
+	from, to := t.Off+t.First*t.LDS, t.Off+(t.Last-1)*t.LDS+t.N
+	for i := 0; i+1 < len(t.Taps); i += 2 {
+		if from+t.Taps[i] < 0 || to+t.Taps[i] > len(t.Src) || t.Taps[i+1] < 0 || t.Taps[i+1]+(width-1)*t.LDW+t.N > len(t.W) {
+			panic("asm: DepthwiseRow: operand too short")
+		}
+	}
+	if (t.Pix-1)*t.LDD+t.N > len(t.Dst) || (t.Bias != nil && len(t.Bias) < t.N) {
+		panic("asm: DepthwiseRow: operand too short")
+	}
+	if t.N < k.dwMin {
+		dwRowGeneric(t, width, stride)
+		return
+	}
+	k.dwRow[rowWindow(width, stride)][t.Pix-1](t)
 }
 
 // AddClamp sets dst[i] = clamp(a[i]+b[i], lo, hi). dst may be a or b. It panics if

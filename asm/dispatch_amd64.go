@@ -9,7 +9,9 @@ import "golang.org/x/sys/cpu"
 func available() []Kernels {
 	all := []Kernels{genericTable()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		all = append(all, tableAVX2())
+		k := tableAVX2()
+		k.dwMin = k.Lanes // without lane masks the last vector overlaps the one before
+		all = append(all, k)
 	}
 	if x := cpu.X86; x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
 		k := tableAVX512()

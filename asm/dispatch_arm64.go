@@ -12,15 +12,7 @@ func available() []Kernels {
 		return all
 	}
 	k := tableNEON()
-	for i, f := range k.dw {
-		k.dw[i] = func(t *DwTile) {
-			if t.N < k.Lanes {
-				dwGeneric(t)
-				return
-			}
-			f(t)
-		}
-	}
+	k.dwMin = k.Lanes
 	k.addClamp = func(dst, a, b []float32, lo, hi float32) {
 		n := len(dst) &^ 3
 		addClampF32_neon(dst[:n], a, b, lo, hi)

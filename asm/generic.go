@@ -12,7 +12,7 @@ const (
 
 func genericTable() Kernels {
 	k := Kernels{
-		ISA: "generic", MR: genericMR, NR: genericNR, Lanes: genericLanes, MP: genericMR,
+		ISA: "generic", MR: genericMR, NR: genericNR, Lanes: genericLanes, MP: genericMR, MW: genericMR,
 		addClamp: addClampGeneric,
 		clamp:    clampGeneric,
 		axpy:     axpyGeneric,
@@ -30,6 +30,14 @@ func genericTable() Kernels {
 	}
 	for range k.MP {
 		k.dw = append(k.dw, dwGeneric)
+	}
+	for _, w := range rowWindows {
+		f := func(t *DwTile) { dwRowGeneric(t, w.width, w.stride) }
+		var fs []dwFunc
+		for range k.MW {
+			fs = append(fs, f)
+		}
+		k.dwRow = append(k.dwRow, fs)
 	}
 	return k
 }
@@ -166,6 +174,21 @@ func dwGeneric(t *DwTile) {
 		clear(dst)
 		for i := 0; i+1 < len(t.Taps); i += 2 {
 			fmaRows(dst, t.Src[t.Off+t.Taps[i]+p*t.LDS:], t.W[t.Taps[i+1]:])
+		}
+		finish(dst, dst, t.Bias, t.Lo, t.Hi)
+	}
+}
+
+func dwRowGeneric(t *DwTile, width, stride int) {
+	for p := range t.Pix {
+		dst := t.Dst[p*t.LDD:][:t.N]
+		clear(dst)
+		for i := 0; i+1 < len(t.Taps); i += 2 {
+			for x := range width {
+				if at := p*stride + x; t.First <= at && at < t.Last {
+					fmaRows(dst, t.Src[t.Off+t.Taps[i]+at*t.LDS:], t.W[t.Taps[i+1]+x*t.LDW:])
+				}
+			}
 		}
 		finish(dst, dst, t.Bias, t.Lo, t.Hi)
 	}

@@ -52,6 +52,13 @@ func TestNoOverread(t *testing.T) {
 				k.Depthwise(&d)
 			}
 		}
+		for pix := 1; pix <= k.MW; pix++ {
+			for n := 1; n <= 2*k.Lanes+1; n++ {
+				d := DwTile{Dst: end(c, pix*n), Src: end(a, (pix+2)*n), W: end(b, 3*n), Bias: end(bias, n), Taps: []int{0, 0},
+					LDD: n, LDS: n, LDW: n, N: n, Pix: pix, Last: pix + 2, Lo: -1, Hi: 1}
+				k.DepthwiseRow(&d, 3, 1)
+			}
+		}
 		for n := range 300 {
 			k.AddClamp(end(c, n), end(a, n), end(b, n), 0, 1)
 			k.Clamp(end(c, n), end(a, n), 0, 1)

@@ -116,6 +116,102 @@ func dwF32_11_avx2(t *DwTile)
 func dwF32_12_avx2(t *DwTile)
 
 //go:noescape
+func dwRowF32_1x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x3s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x3s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x5s1_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x5s2_avx2(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x5s2_avx2(t *DwTile)
+
+//go:noescape
 func addClampF32_avx2(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
@@ -135,7 +231,7 @@ func peakF32_avx2(n int)
 
 // tableAVX2 returns the kernels of the instruction set.
 func tableAVX2() Kernels {
-	return Kernels{ISA: "avx2", MR: 6, NR: 16, Lanes: 8, MP: 12,
+	return Kernels{ISA: "avx2", MR: 6, NR: 16, Lanes: 8, MP: 12, MW: 8,
 		gemm: [][]tileFunc{
 			{
 				gemmF32_1x8_avx2,
@@ -185,6 +281,48 @@ func tableAVX2() Kernels {
 			dwF32_10_avx2,
 			dwF32_11_avx2,
 			dwF32_12_avx2,
+		},
+		dwRow: [][]dwFunc{
+			{
+				dwRowF32_1x3s1_avx2,
+				dwRowF32_2x3s1_avx2,
+				dwRowF32_3x3s1_avx2,
+				dwRowF32_4x3s1_avx2,
+				dwRowF32_5x3s1_avx2,
+				dwRowF32_6x3s1_avx2,
+				dwRowF32_7x3s1_avx2,
+				dwRowF32_8x3s1_avx2,
+			},
+			{
+				dwRowF32_1x3s2_avx2,
+				dwRowF32_2x3s2_avx2,
+				dwRowF32_3x3s2_avx2,
+				dwRowF32_4x3s2_avx2,
+				dwRowF32_5x3s2_avx2,
+				dwRowF32_6x3s2_avx2,
+				dwRowF32_7x3s2_avx2,
+				dwRowF32_8x3s2_avx2,
+			},
+			{
+				dwRowF32_1x5s1_avx2,
+				dwRowF32_2x5s1_avx2,
+				dwRowF32_3x5s1_avx2,
+				dwRowF32_4x5s1_avx2,
+				dwRowF32_5x5s1_avx2,
+				dwRowF32_6x5s1_avx2,
+				dwRowF32_7x5s1_avx2,
+				dwRowF32_8x5s1_avx2,
+			},
+			{
+				dwRowF32_1x5s2_avx2,
+				dwRowF32_2x5s2_avx2,
+				dwRowF32_3x5s2_avx2,
+				dwRowF32_4x5s2_avx2,
+				dwRowF32_5x5s2_avx2,
+				dwRowF32_6x5s2_avx2,
+				dwRowF32_7x5s2_avx2,
+				dwRowF32_8x5s2_avx2,
+			},
 		},
 		addClamp: addClampF32_avx2,
 		clamp:    clampF32_avx2,

@@ -4653,17 +4653,20 @@ TEXT ·dwF32_1_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -4673,93 +4676,36 @@ block_tap:
 	VFMADD231PS (R10), Y12, Y0
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
 	VMINPS       Y0, Y13, Y0
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
 	SHLQ    $0x02, R11
 	VMOVUPS Y0, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -4779,18 +4725,21 @@ TEXT ·dwF32_2_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -4801,23 +4750,23 @@ block_tap:
 	VFMADD231PS (R10)(R8*1), Y12, Y1
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -4825,7 +4774,7 @@ block_store_do:
 	VMAXPS       Y1, Y12, Y1
 	VMINPS       Y1, Y13, Y1
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -4834,73 +4783,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y1, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -4920,19 +4804,22 @@ TEXT ·dwF32_3_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -4944,24 +4831,24 @@ block_tap:
 	VFMADD231PS (R10)(R8*2), Y12, Y2
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
 	VADDPS  Y12, Y2, Y2
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -4971,7 +4858,7 @@ block_store_do:
 	VMAXPS       Y2, Y12, Y2
 	VMINPS       Y2, Y13, Y2
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -4982,81 +4869,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y2, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -5076,20 +4890,23 @@ TEXT ·dwF32_4_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -5103,25 +4920,25 @@ block_tap:
 	VFMADD231PS (R11), Y12, Y3
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
 	VADDPS  Y12, Y2, Y2
 	VADDPS  Y12, Y3, Y3
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -5133,7 +4950,7 @@ block_store_do:
 	VMAXPS       Y3, Y12, Y3
 	VMINPS       Y3, Y13, Y3
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -5146,90 +4963,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y3, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -5249,11 +4984,14 @@ TEXT ·dwF32_5_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5261,9 +4999,9 @@ block:
 	VXORPS Y4, Y4, Y4
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -5278,12 +5016,12 @@ block_tap:
 	VFMADD231PS (R11)(R8*1), Y12, Y4
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -5291,13 +5029,13 @@ block_bias:
 	VADDPS  Y12, Y3, Y3
 	VADDPS  Y12, Y4, Y4
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -5311,7 +5049,7 @@ block_store_do:
 	VMAXPS       Y4, Y12, Y4
 	VMINPS       Y4, Y13, Y4
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -5326,98 +5064,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y4, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -5437,11 +5085,14 @@ TEXT ·dwF32_6_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5450,9 +5101,9 @@ block:
 	VXORPS Y5, Y5, Y5
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -5468,12 +5119,12 @@ block_tap:
 	VFMADD231PS (R11)(R8*2), Y12, Y5
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -5482,13 +5133,13 @@ block_bias:
 	VADDPS  Y12, Y4, Y4
 	VADDPS  Y12, Y5, Y5
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -5504,7 +5155,7 @@ block_store_do:
 	VMAXPS       Y5, Y12, Y5
 	VMINPS       Y5, Y13, Y5
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -5521,106 +5172,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y5, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-	VMAXPS       Y5, Y12, Y5
-	VMINPS       Y5, Y13, Y5
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -5640,11 +5193,14 @@ TEXT ·dwF32_7_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5654,9 +5210,9 @@ block:
 	VXORPS Y6, Y6, Y6
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -5674,12 +5230,12 @@ block_tap:
 	VFMADD231PS (R12), Y12, Y6
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -5689,13 +5245,13 @@ block_bias:
 	VADDPS  Y12, Y5, Y5
 	VADDPS  Y12, Y6, Y6
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -5713,7 +5269,7 @@ block_store_do:
 	VMAXPS       Y6, Y12, Y6
 	VMINPS       Y6, Y13, Y6
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -5732,115 +5288,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y6, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	VMASKMOVPS  (R12), Y15, Y13
-	VFMADD231PS Y13, Y12, Y6
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-	VADDPS     Y12, Y6, Y6
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-	VMAXPS       Y5, Y12, Y5
-	VMINPS       Y5, Y13, Y5
-	VMAXPS       Y6, Y12, Y6
-	VMINPS       Y6, Y13, Y6
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y6, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -5860,11 +5309,14 @@ TEXT ·dwF32_8_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -5875,9 +5327,9 @@ block:
 	VXORPS Y7, Y7, Y7
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -5896,12 +5348,12 @@ block_tap:
 	VFMADD231PS (R12)(R8*1), Y12, Y7
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -5912,13 +5364,13 @@ block_bias:
 	VADDPS  Y12, Y6, Y6
 	VADDPS  Y12, Y7, Y7
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -5938,7 +5390,7 @@ block_store_do:
 	VMAXPS       Y7, Y12, Y7
 	VMINPS       Y7, Y13, Y7
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -5959,123 +5411,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y7, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	VMASKMOVPS  (R12), Y15, Y13
-	VFMADD231PS Y13, Y12, Y6
-	VMASKMOVPS  (R12)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y7
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-	VADDPS     Y12, Y6, Y6
-	VADDPS     Y12, Y7, Y7
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-	VMAXPS       Y5, Y12, Y5
-	VMINPS       Y5, Y13, Y5
-	VMAXPS       Y6, Y12, Y6
-	VMINPS       Y6, Y13, Y6
-	VMAXPS       Y7, Y12, Y7
-	VMINPS       Y7, Y13, Y7
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y6, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y7, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -6095,11 +5432,14 @@ TEXT ·dwF32_9_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -6111,9 +5451,9 @@ block:
 	VXORPS Y8, Y8, Y8
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -6133,12 +5473,12 @@ block_tap:
 	VFMADD231PS (R12)(R8*2), Y12, Y8
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -6150,13 +5490,13 @@ block_bias:
 	VADDPS  Y12, Y7, Y7
 	VADDPS  Y12, Y8, Y8
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -6178,7 +5518,7 @@ block_store_do:
 	VMAXPS       Y8, Y12, Y8
 	VMINPS       Y8, Y13, Y8
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -6201,131 +5541,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y8, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	VXORPS  Y8, Y8, Y8
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	VMASKMOVPS  (R12), Y15, Y13
-	VFMADD231PS Y13, Y12, Y6
-	VMASKMOVPS  (R12)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y7
-	VMASKMOVPS  (R12)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y8
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-	VADDPS     Y12, Y6, Y6
-	VADDPS     Y12, Y7, Y7
-	VADDPS     Y12, Y8, Y8
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-	VMAXPS       Y5, Y12, Y5
-	VMINPS       Y5, Y13, Y5
-	VMAXPS       Y6, Y12, Y6
-	VMINPS       Y6, Y13, Y6
-	VMAXPS       Y7, Y12, Y7
-	VMINPS       Y7, Y13, Y7
-	VMAXPS       Y8, Y12, Y8
-	VMINPS       Y8, Y13, Y8
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y6, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y7, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y8, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -6345,11 +5562,14 @@ TEXT ·dwF32_10_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -6362,9 +5582,9 @@ block:
 	VXORPS Y9, Y9, Y9
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -6386,12 +5606,12 @@ block_tap:
 	VFMADD231PS (R13), Y12, Y9
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -6404,13 +5624,13 @@ block_bias:
 	VADDPS  Y12, Y8, Y8
 	VADDPS  Y12, Y9, Y9
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -6434,7 +5654,7 @@ block_store_do:
 	VMAXPS       Y9, Y12, Y9
 	VMINPS       Y9, Y13, Y9
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -6459,140 +5679,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y9, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	VXORPS  Y8, Y8, Y8
-	VXORPS  Y9, Y9, Y9
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	LEAQ        (R12)(R9*1), R13
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	VMASKMOVPS  (R12), Y15, Y13
-	VFMADD231PS Y13, Y12, Y6
-	VMASKMOVPS  (R12)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y7
-	VMASKMOVPS  (R12)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y8
-	VMASKMOVPS  (R13), Y15, Y13
-	VFMADD231PS Y13, Y12, Y9
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-	VADDPS     Y12, Y6, Y6
-	VADDPS     Y12, Y7, Y7
-	VADDPS     Y12, Y8, Y8
-	VADDPS     Y12, Y9, Y9
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-	VMAXPS       Y5, Y12, Y5
-	VMINPS       Y5, Y13, Y5
-	VMAXPS       Y6, Y12, Y6
-	VMINPS       Y6, Y13, Y6
-	VMAXPS       Y7, Y12, Y7
-	VMINPS       Y7, Y13, Y7
-	VMAXPS       Y8, Y12, Y8
-	VMINPS       Y8, Y13, Y8
-	VMAXPS       Y9, Y12, Y9
-	VMINPS       Y9, Y13, Y9
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y6, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y7, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y8, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y9, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -6612,11 +5700,14 @@ TEXT ·dwF32_11_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -6630,9 +5721,9 @@ block:
 	VXORPS Y10, Y10, Y10
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -6655,12 +5746,12 @@ block_tap:
 	VFMADD231PS (R13)(R8*1), Y12, Y10
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -6674,13 +5765,13 @@ block_bias:
 	VADDPS  Y12, Y9, Y9
 	VADDPS  Y12, Y10, Y10
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -6706,7 +5797,7 @@ block_store_do:
 	VMAXPS       Y10, Y12, Y10
 	VMINPS       Y10, Y13, Y10
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -6733,148 +5824,8 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y10, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	VXORPS  Y8, Y8, Y8
-	VXORPS  Y9, Y9, Y9
-	VXORPS  Y10, Y10, Y10
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
-
-tail_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	LEAQ        (R12)(R9*1), R13
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	VMASKMOVPS  (R12), Y15, Y13
-	VFMADD231PS Y13, Y12, Y6
-	VMASKMOVPS  (R12)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y7
-	VMASKMOVPS  (R12)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y8
-	VMASKMOVPS  (R13), Y15, Y13
-	VFMADD231PS Y13, Y12, Y9
-	VMASKMOVPS  (R13)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y10
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
-
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-	VADDPS     Y12, Y6, Y6
-	VADDPS     Y12, Y7, Y7
-	VADDPS     Y12, Y8, Y8
-	VADDPS     Y12, Y9, Y9
-	VADDPS     Y12, Y10, Y10
-
-tail_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
-
-tail_store_do:
-	VBROADCASTSS 160(DI), Y12
-	VBROADCASTSS 164(DI), Y13
-	VMAXPS       Y0, Y12, Y0
-	VMINPS       Y0, Y13, Y0
-	VMAXPS       Y1, Y12, Y1
-	VMINPS       Y1, Y13, Y1
-	VMAXPS       Y2, Y12, Y2
-	VMINPS       Y2, Y13, Y2
-	VMAXPS       Y3, Y12, Y3
-	VMINPS       Y3, Y13, Y3
-	VMAXPS       Y4, Y12, Y4
-	VMINPS       Y4, Y13, Y4
-	VMAXPS       Y5, Y12, Y5
-	VMINPS       Y5, Y13, Y5
-	VMAXPS       Y6, Y12, Y6
-	VMINPS       Y6, Y13, Y6
-	VMAXPS       Y7, Y12, Y7
-	VMINPS       Y7, Y13, Y7
-	VMAXPS       Y8, Y12, Y8
-	VMINPS       Y8, Y13, Y8
-	VMAXPS       Y9, Y12, Y9
-	VMINPS       Y9, Y13, Y9
-	VMAXPS       Y10, Y12, Y10
-	VMINPS       Y10, Y13, Y10
-
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y6, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y7, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y8, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y9, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y10, Y15, (R10)
-
-done:
+	JL      block
 	VZEROUPPER
 	RET
 
@@ -6894,11 +5845,14 @@ TEXT ·dwF32_12_avx2(SB), NOSPLIT, $0-8
 	ADDQ 96(DI), BX
 	XORQ CX, CX
 
-	// Full vectors of channels
 block:
-	LEAQ   8(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -6913,9 +5867,9 @@ block:
 	VXORPS Y11, Y11, Y11
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS     (DX)(R14*4), Y12
@@ -6939,12 +5893,12 @@ block_tap:
 	VFMADD231PS (R13)(R8*2), Y12, Y11
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         block_tap
+	JNE         tap
 
-block_bias:
+bias:
 	MOVQ    72(DI), R14
 	TESTQ   R14, R14
-	JZ      block_clamp
+	JZ      clamp
 	VMOVUPS (R14)(CX*4), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y1, Y1
@@ -6959,13 +5913,13 @@ block_bias:
 	VADDPS  Y12, Y10, Y10
 	VADDPS  Y12, Y11, Y11
 
-block_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
+	JEQ  store
 
-block_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -6993,7 +5947,7 @@ block_store_do:
 	VMAXPS       Y11, Y12, Y11
 	VMINPS       Y11, Y13, Y11
 
-block_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -7022,99 +5976,1040 @@ block_store:
 	ADDQ    R11, R10
 	VMOVUPS Y11, (R10)
 	ADDQ    $+8, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
 	CMPQ    CX, 144(DI)
-	JGE     done
-	MOVQ    CX, R10
-	MOVQ    144(DI), CX
-	SUBQ    R10, CX
-	LEAQ    lanemask_avx2<>+64(SB), R14
-	SHLQ    $0x02, CX
-	SUBQ    CX, R14
-	VMOVUPS (R14), Y15
-	MOVQ    R10, CX
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	VXORPS  Y8, Y8, Y8
-	VXORPS  Y9, Y9, Y9
-	VXORPS  Y10, Y10, Y10
-	VXORPS  Y11, Y11, Y11
-	MOVQ    96(DI), AX
-	CMPQ    AX, BX
-	JEQ     tail_bias
+	JL      block
+	VZEROUPPER
+	RET
 
-tail_tap:
+// func dwRowF32_1x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_1x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
-	VMASKMOVPS  (DX)(R14*4), Y15, Y12
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
 	MOVQ        (AX), R14
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	LEAQ        (R12)(R9*1), R13
-	VMASKMOVPS  (R10), Y15, Y13
-	VFMADD231PS Y13, Y12, Y0
-	VMASKMOVPS  (R10)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y1
-	VMASKMOVPS  (R10)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y2
-	VMASKMOVPS  (R11), Y15, Y13
-	VFMADD231PS Y13, Y12, Y3
-	VMASKMOVPS  (R11)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y4
-	VMASKMOVPS  (R11)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y5
-	VMASKMOVPS  (R12), Y15, Y13
-	VFMADD231PS Y13, Y12, Y6
-	VMASKMOVPS  (R12)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y7
-	VMASKMOVPS  (R12)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y8
-	VMASKMOVPS  (R13), Y15, Y13
-	VFMADD231PS Y13, Y12, Y9
-	VMASKMOVPS  (R13)(R8*1), Y15, Y13
-	VFMADD231PS Y13, Y12, Y10
-	VMASKMOVPS  (R13)(R8*2), Y15, Y13
-	VFMADD231PS Y13, Y12, Y11
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         tail_tap
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
 
-tail_bias:
-	MOVQ       72(DI), R14
-	TESTQ      R14, R14
-	JZ         tail_clamp
-	VMASKMOVPS (R14)(CX*4), Y15, Y12
-	VADDPS     Y12, Y0, Y0
-	VADDPS     Y12, Y1, Y1
-	VADDPS     Y12, Y2, Y2
-	VADDPS     Y12, Y3, Y3
-	VADDPS     Y12, Y4, Y4
-	VADDPS     Y12, Y5, Y5
-	VADDPS     Y12, Y6, Y6
-	VADDPS     Y12, Y7, Y7
-	VADDPS     Y12, Y8, Y8
-	VADDPS     Y12, Y9, Y9
-	VADDPS     Y12, Y10, Y10
-	VADDPS     Y12, Y11, Y11
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
 
-tail_clamp:
+skip1:
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+
+skip2:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_2x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+
+skip3:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_3x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y2
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_4x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y10, Y3
+
+skip5:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_5x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y4
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_6x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VFMADD231PS Y13, Y12, Y5
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y11, Y5
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y10, Y5
+
+skip7:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_7x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VFMADD231PS Y13, Y12, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y11, Y5
+	VFMADD231PS Y14, Y12, Y6
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y10, Y5
+	VFMADD231PS Y13, Y11, Y6
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y6
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x3s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_8x3s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VFMADD231PS Y13, Y12, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y11, Y5
+	VFMADD231PS Y14, Y12, Y6
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y10, Y5
+	VFMADD231PS Y13, Y11, Y6
+	VFMADD231PS Y13, Y12, Y7
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y6
+	VFMADD231PS Y14, Y11, Y7
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y10, Y7
+
+skip9:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y7, Y7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
 	VBROADCASTSS 160(DI), Y12
 	VBROADCASTSS 164(DI), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -7133,45 +7028,3817 @@ tail_store_do:
 	VMINPS       Y6, Y13, Y6
 	VMAXPS       Y7, Y12, Y7
 	VMINPS       Y7, Y13, Y7
-	VMAXPS       Y8, Y12, Y8
-	VMINPS       Y8, Y13, Y8
-	VMAXPS       Y9, Y12, Y9
-	VMINPS       Y9, Y13, Y9
-	VMAXPS       Y10, Y12, Y10
-	VMINPS       Y10, Y13, Y10
-	VMAXPS       Y11, Y12, Y11
-	VMINPS       Y11, Y13, Y11
 
-tail_store:
-	MOVQ       (DI), R10
-	LEAQ       (R10)(CX*4), R10
-	MOVQ       120(DI), R11
-	SHLQ       $0x02, R11
-	VMASKMOVPS Y0, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y1, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y2, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y3, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y4, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y5, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y6, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y7, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y8, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y9, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y10, Y15, (R10)
-	ADDQ       R11, R10
-	VMASKMOVPS Y11, Y15, (R10)
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
 
-done:
+// func dwRowF32_1x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_1x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+
+skip2:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_2x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_3x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y2
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y2
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_4x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y3
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y3
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_5x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y4
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y4
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_6x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y12, Y5
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y5
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y5
+
+skip12:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_7x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y12, Y5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y5
+	VFMADD231PS Y14, Y12, Y6
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y6
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y6
+
+skip14:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x3s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_8x3s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y1
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y12, Y5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y11, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y10, Y5
+	VFMADD231PS Y14, Y12, Y6
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y6
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y6
+	VFMADD231PS Y14, Y12, Y7
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y11, Y7
+
+skip15:
+	CMPQ        184(DI), $+16
+	JLE         skip16
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y10, Y7
+
+skip16:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y7, Y7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMINPS       Y7, Y13, Y7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_1x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_1x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_2x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+
+skip5:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_3x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+	VFMADD231PS Y14, Y10, Y2
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+	VFMADD231PS Y13, Y9, Y2
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y2
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_4x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y10, Y3
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y9, Y3
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y8, Y3
+
+skip7:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_5x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y9, Y3
+	VFMADD231PS Y14, Y10, Y4
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y8, Y3
+	VFMADD231PS Y13, Y9, Y4
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y4
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_6x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VFMADD231PS Y13, Y12, Y5
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y9, Y3
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y11, Y5
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y8, Y3
+	VFMADD231PS Y13, Y9, Y4
+	VFMADD231PS Y13, Y10, Y5
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y4
+	VFMADD231PS Y14, Y9, Y5
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y8, Y5
+
+skip9:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_7x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VFMADD231PS Y13, Y12, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y9, Y3
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y11, Y5
+	VFMADD231PS Y14, Y12, Y6
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y8, Y3
+	VFMADD231PS Y13, Y9, Y4
+	VFMADD231PS Y13, Y10, Y5
+	VFMADD231PS Y13, Y11, Y6
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y4
+	VFMADD231PS Y14, Y9, Y5
+	VFMADD231PS Y14, Y10, Y6
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y8, Y5
+	VFMADD231PS Y13, Y9, Y6
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y6
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x5s1_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_8x5s1_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+	VFMADD231PS Y13, Y12, Y1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y11, Y1
+	VFMADD231PS Y14, Y12, Y2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y10, Y1
+	VFMADD231PS Y13, Y11, Y2
+	VFMADD231PS Y13, Y12, Y3
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y9, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y11, Y3
+	VFMADD231PS Y14, Y12, Y4
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y1
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y10, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VFMADD231PS Y13, Y12, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y9, Y3
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y11, Y5
+	VFMADD231PS Y14, Y12, Y6
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y8, Y3
+	VFMADD231PS Y13, Y9, Y4
+	VFMADD231PS Y13, Y10, Y5
+	VFMADD231PS Y13, Y11, Y6
+	VFMADD231PS Y13, Y12, Y7
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y4
+	VFMADD231PS Y14, Y9, Y5
+	VFMADD231PS Y14, Y10, Y6
+	VFMADD231PS Y14, Y11, Y7
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y8, Y5
+	VFMADD231PS Y13, Y9, Y6
+	VFMADD231PS Y13, Y10, Y7
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y6
+	VFMADD231PS Y14, Y9, Y7
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y8, Y7
+
+skip11:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y7, Y7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMINPS       Y7, Y13, Y7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_1x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_1x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_2x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_3x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+	VFMADD231PS Y13, Y11, Y2
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+	VFMADD231PS Y14, Y10, Y2
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y2
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y2
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_4x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y11, Y3
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y10, Y3
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y3
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y3
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_5x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y3
+	VFMADD231PS Y13, Y11, Y4
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y3
+	VFMADD231PS Y14, Y10, Y4
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y4
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y4
+
+skip12:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_6x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y3
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y12, Y5
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y4
+	VFMADD231PS Y13, Y11, Y5
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y4
+	VFMADD231PS Y14, Y10, Y5
+
+skip12:
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y5
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y5
+
+skip14:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_7x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y3
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y12, Y5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y4
+	VFMADD231PS Y13, Y11, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y4
+	VFMADD231PS Y14, Y10, Y5
+	VFMADD231PS Y14, Y12, Y6
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y5
+	VFMADD231PS Y13, Y11, Y6
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y5
+	VFMADD231PS Y14, Y10, Y6
+
+skip14:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y6
+
+skip15:
+	CMPQ        184(DI), $+16
+	JLE         skip16
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y6
+
+skip16:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x5s2_avx2(t *byte)
+// Requires: AVX, FMA3
+TEXT ·dwRowF32_8x5s2_avx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), DI
+	MOVQ 136(DI), SI
+	SHLQ $0x02, SI
+	ADDQ 24(DI), SI
+	MOVQ 48(DI), DX
+	MOVQ 128(DI), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 168(DI), R11
+	SHLQ $0x02, R11
+	MOVQ 104(DI), BX
+	SHLQ $0x03, BX
+	ADDQ 96(DI), BX
+	XORQ CX, CX
+
+block:
+	LEAQ 8(CX), R14
+	CMPQ R14, 144(DI)
+	JLE  whole
+	MOVQ 144(DI), CX
+	SUBQ $+8, CX
+
+whole:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS     (R15), Y12
+	VMOVUPS     (R15)(R11*1), Y11
+	VMOVUPS     (R15)(R11*2), Y10
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS     (R15), Y9
+	VMOVUPS     (R15)(R11*1), Y8
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y12, Y0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y11, Y0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y10, Y0
+	VFMADD231PS Y14, Y12, Y1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y0
+	VFMADD231PS Y13, Y11, Y1
+
+skip3:
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y0
+	VFMADD231PS Y14, Y10, Y1
+	VFMADD231PS Y14, Y12, Y2
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y1
+	VFMADD231PS Y13, Y11, Y2
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y1
+	VFMADD231PS Y14, Y10, Y2
+	VFMADD231PS Y14, Y12, Y3
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y2
+	VFMADD231PS Y13, Y11, Y3
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y2
+	VFMADD231PS Y14, Y10, Y3
+	VFMADD231PS Y14, Y12, Y4
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y3
+	VFMADD231PS Y13, Y11, Y4
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y3
+	VFMADD231PS Y14, Y10, Y4
+	VFMADD231PS Y14, Y12, Y5
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y4
+	VFMADD231PS Y13, Y11, Y5
+	ADDQ        R9, R10
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y4
+	VFMADD231PS Y14, Y10, Y5
+	VFMADD231PS Y14, Y12, Y6
+	VMOVUPS     (R10)(R8*1), Y13
+	VFMADD231PS Y13, Y9, Y5
+	VFMADD231PS Y13, Y11, Y6
+	VMOVUPS     (R10)(R8*2), Y14
+	VFMADD231PS Y14, Y8, Y5
+	VFMADD231PS Y14, Y10, Y6
+	VFMADD231PS Y14, Y12, Y7
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS     (R10), Y13
+	VFMADD231PS Y13, Y9, Y6
+	VFMADD231PS Y13, Y11, Y7
+
+skip15:
+	CMPQ        184(DI), $+16
+	JLE         skip16
+	VMOVUPS     (R10)(R8*1), Y14
+	VFMADD231PS Y14, Y8, Y6
+	VFMADD231PS Y14, Y10, Y7
+
+skip16:
+	CMPQ        184(DI), $+17
+	JLE         skip17
+	VMOVUPS     (R10)(R8*2), Y13
+	VFMADD231PS Y13, Y9, Y7
+
+skip17:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+18
+	JLE         skip18
+	VMOVUPS     (R10), Y14
+	VFMADD231PS Y14, Y8, Y7
+
+skip18:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ    72(DI), R14
+	TESTQ   R14, R14
+	JZ      clamp
+	VMOVUPS (R14)(CX*4), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y1, Y1
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y3, Y3
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y5, Y5
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y7, Y7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Y12
+	VBROADCASTSS 164(DI), Y13
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMINPS       Y1, Y13, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMINPS       Y3, Y13, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMINPS       Y5, Y13, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMINPS       Y7, Y13, Y7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Y0, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    $+8, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 

@@ -212,6 +212,150 @@ func dwF32_11_avx512(t *DwTile)
 func dwF32_12_avx512(t *DwTile)
 
 //go:noescape
+func dwRowF32_1x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_9x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_10x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_11x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_12x3s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_9x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_10x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_11x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_12x3s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_9x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_10x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_11x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_12x5s1_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_9x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_10x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_11x5s2_avx512(t *DwTile)
+
+//go:noescape
+func dwRowF32_12x5s2_avx512(t *DwTile)
+
+//go:noescape
 func addClampF32_avx512(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
@@ -231,7 +375,7 @@ func peakF32_avx512(n int)
 
 // tableAVX512 returns the kernels of the instruction set.
 func tableAVX512() Kernels {
-	return Kernels{ISA: "avx512", MR: 14, NR: 32, Lanes: 16, MP: 12,
+	return Kernels{ISA: "avx512", MR: 14, NR: 32, Lanes: 16, MP: 12, MW: 12,
 		gemm: [][]tileFunc{
 			{
 				gemmF32_1x16_avx512,
@@ -313,6 +457,64 @@ func tableAVX512() Kernels {
 			dwF32_10_avx512,
 			dwF32_11_avx512,
 			dwF32_12_avx512,
+		},
+		dwRow: [][]dwFunc{
+			{
+				dwRowF32_1x3s1_avx512,
+				dwRowF32_2x3s1_avx512,
+				dwRowF32_3x3s1_avx512,
+				dwRowF32_4x3s1_avx512,
+				dwRowF32_5x3s1_avx512,
+				dwRowF32_6x3s1_avx512,
+				dwRowF32_7x3s1_avx512,
+				dwRowF32_8x3s1_avx512,
+				dwRowF32_9x3s1_avx512,
+				dwRowF32_10x3s1_avx512,
+				dwRowF32_11x3s1_avx512,
+				dwRowF32_12x3s1_avx512,
+			},
+			{
+				dwRowF32_1x3s2_avx512,
+				dwRowF32_2x3s2_avx512,
+				dwRowF32_3x3s2_avx512,
+				dwRowF32_4x3s2_avx512,
+				dwRowF32_5x3s2_avx512,
+				dwRowF32_6x3s2_avx512,
+				dwRowF32_7x3s2_avx512,
+				dwRowF32_8x3s2_avx512,
+				dwRowF32_9x3s2_avx512,
+				dwRowF32_10x3s2_avx512,
+				dwRowF32_11x3s2_avx512,
+				dwRowF32_12x3s2_avx512,
+			},
+			{
+				dwRowF32_1x5s1_avx512,
+				dwRowF32_2x5s1_avx512,
+				dwRowF32_3x5s1_avx512,
+				dwRowF32_4x5s1_avx512,
+				dwRowF32_5x5s1_avx512,
+				dwRowF32_6x5s1_avx512,
+				dwRowF32_7x5s1_avx512,
+				dwRowF32_8x5s1_avx512,
+				dwRowF32_9x5s1_avx512,
+				dwRowF32_10x5s1_avx512,
+				dwRowF32_11x5s1_avx512,
+				dwRowF32_12x5s1_avx512,
+			},
+			{
+				dwRowF32_1x5s2_avx512,
+				dwRowF32_2x5s2_avx512,
+				dwRowF32_3x5s2_avx512,
+				dwRowF32_4x5s2_avx512,
+				dwRowF32_5x5s2_avx512,
+				dwRowF32_6x5s2_avx512,
+				dwRowF32_7x5s2_avx512,
+				dwRowF32_8x5s2_avx512,
+				dwRowF32_9x5s2_avx512,
+				dwRowF32_10x5s2_avx512,
+				dwRowF32_11x5s2_avx512,
+				dwRowF32_12x5s2_avx512,
+			},
 		},
 		addClamp: addClampF32_avx512,
 		clamp:    clampF32_avx512,

@@ -14500,250 +14500,147 @@ partial:
 // func dwF32_1_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_1_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	VFMADD231PS (R10), Z28, Z0
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
 	MOVQ        (AX), R14
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
+	VFMADD231PS (R10), Z28, K1, Z0
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
 	SHLQ    $0x02, R11
 	VMOVUPS Z0, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_2_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_2_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
 	MOVQ        (AX), R14
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -14751,7 +14648,7 @@ tail_store_do:
 	VMAXPS       Z1, Z28, Z1
 	VMINPS       Z1, Z29, Z1
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -14759,143 +14656,80 @@ tail_store:
 	VMOVUPS Z0, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z1, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_3_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_3_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
 	MOVQ        (AX), R14
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
 	VADDPS    Z28, Z2, Z2
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -14905,7 +14739,7 @@ tail_store_do:
 	VMAXPS       Z2, Z28, Z2
 	VMINPS       Z2, Z29, Z2
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -14915,120 +14749,52 @@ tail_store:
 	VMOVUPS Z1, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z2, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_4_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_4_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -15036,35 +14802,31 @@ tail_tap:
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
 	LEAQ        (R10)(R9*1), R11
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
 	VADDPS    Z28, Z2, Z2
 	VADDPS    Z28, Z3, Z3
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -15076,7 +14838,7 @@ tail_store_do:
 	VMAXPS       Z3, Z28, Z3
 	VMINPS       Z3, Z29, Z3
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -15088,32 +14850,43 @@ tail_store:
 	VMOVUPS Z2, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z3, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_5_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_5_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -15121,95 +14894,9 @@ block:
 	VPXORD Z4, Z4, Z4
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -15217,24 +14904,19 @@ tail_tap:
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
 	LEAQ        (R10)(R9*1), R11
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -15242,13 +14924,13 @@ tail_bias:
 	VADDPS    Z28, Z3, Z3
 	VADDPS    Z28, Z4, Z4
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -15262,7 +14944,7 @@ tail_store_do:
 	VMAXPS       Z4, Z28, Z4
 	VMINPS       Z4, Z29, Z4
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -15276,32 +14958,43 @@ tail_store:
 	VMOVUPS Z3, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z4, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_6_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_6_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -15310,102 +15003,9 @@ block:
 	VPXORD Z5, Z5, Z5
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -15413,26 +15013,20 @@ tail_tap:
 	ADDQ        CX, R14
 	LEAQ        (SI)(R14*4), R10
 	LEAQ        (R10)(R9*1), R11
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -15441,13 +15035,13 @@ tail_bias:
 	VADDPS    Z28, Z4, Z4
 	VADDPS    Z28, Z5, Z5
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -15463,7 +15057,7 @@ tail_store_do:
 	VMAXPS       Z5, Z28, Z5
 	VMINPS       Z5, Z29, Z5
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -15479,32 +15073,43 @@ tail_store:
 	VMOVUPS Z4, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z5, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_7_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_7_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -15514,110 +15119,9 @@ block:
 	VPXORD Z6, Z6, Z6
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	VFMADD231PS (R12), Z28, Z6
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-	VADDPS  Z28, Z6, Z6
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z6, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -15626,28 +15130,21 @@ tail_tap:
 	LEAQ        (SI)(R14*4), R10
 	LEAQ        (R10)(R9*1), R11
 	LEAQ        (R11)(R9*1), R12
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
-	VMOVUPS.Z   (R12), K1, Z29
-	VFMADD231PS Z29, Z28, Z6
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
+	VFMADD231PS (R12), Z28, K1, Z6
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -15657,13 +15154,13 @@ tail_bias:
 	VADDPS    Z28, Z5, Z5
 	VADDPS    Z28, Z6, Z6
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -15681,7 +15178,7 @@ tail_store_do:
 	VMAXPS       Z6, Z28, Z6
 	VMINPS       Z6, Z29, Z6
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -15699,32 +15196,43 @@ tail_store:
 	VMOVUPS Z5, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z6, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_8_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_8_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -15735,117 +15243,9 @@ block:
 	VPXORD Z7, Z7, Z7
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	VFMADD231PS (R12), Z28, Z6
-	VFMADD231PS (R12)(R8*1), Z28, Z7
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-	VADDPS  Z28, Z6, Z6
-	VADDPS  Z28, Z7, Z7
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z6, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z7, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -15854,30 +15254,22 @@ tail_tap:
 	LEAQ        (SI)(R14*4), R10
 	LEAQ        (R10)(R9*1), R11
 	LEAQ        (R11)(R9*1), R12
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
-	VMOVUPS.Z   (R12), K1, Z29
-	VFMADD231PS Z29, Z28, Z6
-	VMOVUPS.Z   (R12)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z7
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
+	VFMADD231PS (R12), Z28, K1, Z6
+	VFMADD231PS (R12)(R8*1), Z28, K1, Z7
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -15888,13 +15280,13 @@ tail_bias:
 	VADDPS    Z28, Z6, Z6
 	VADDPS    Z28, Z7, Z7
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -15914,7 +15306,7 @@ tail_store_do:
 	VMAXPS       Z7, Z28, Z7
 	VMINPS       Z7, Z29, Z7
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -15934,32 +15326,43 @@ tail_store:
 	VMOVUPS Z6, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z7, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_9_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_9_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -15971,124 +15374,9 @@ block:
 	VPXORD Z8, Z8, Z8
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	VFMADD231PS (R12), Z28, Z6
-	VFMADD231PS (R12)(R8*1), Z28, Z7
-	VFMADD231PS (R12)(R8*2), Z28, Z8
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-	VADDPS  Z28, Z6, Z6
-	VADDPS  Z28, Z7, Z7
-	VADDPS  Z28, Z8, Z8
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z6, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z7, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z8, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -16097,32 +15385,23 @@ tail_tap:
 	LEAQ        (SI)(R14*4), R10
 	LEAQ        (R10)(R9*1), R11
 	LEAQ        (R11)(R9*1), R12
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
-	VMOVUPS.Z   (R12), K1, Z29
-	VFMADD231PS Z29, Z28, Z6
-	VMOVUPS.Z   (R12)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z7
-	VMOVUPS.Z   (R12)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z8
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
+	VFMADD231PS (R12), Z28, K1, Z6
+	VFMADD231PS (R12)(R8*1), Z28, K1, Z7
+	VFMADD231PS (R12)(R8*2), Z28, K1, Z8
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -16134,13 +15413,13 @@ tail_bias:
 	VADDPS    Z28, Z7, Z7
 	VADDPS    Z28, Z8, Z8
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -16162,7 +15441,7 @@ tail_store_do:
 	VMAXPS       Z8, Z28, Z8
 	VMINPS       Z8, Z29, Z8
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -16184,32 +15463,43 @@ tail_store:
 	VMOVUPS Z7, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z8, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_10_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_10_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -16222,132 +15512,9 @@ block:
 	VPXORD Z9, Z9, Z9
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	LEAQ        (R12)(R9*1), R13
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	VFMADD231PS (R12), Z28, Z6
-	VFMADD231PS (R12)(R8*1), Z28, Z7
-	VFMADD231PS (R12)(R8*2), Z28, Z8
-	VFMADD231PS (R13), Z28, Z9
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-	VADDPS  Z28, Z6, Z6
-	VADDPS  Z28, Z7, Z7
-	VADDPS  Z28, Z8, Z8
-	VADDPS  Z28, Z9, Z9
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z6, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z7, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z8, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z9, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -16357,34 +15524,24 @@ tail_tap:
 	LEAQ        (R10)(R9*1), R11
 	LEAQ        (R11)(R9*1), R12
 	LEAQ        (R12)(R9*1), R13
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
-	VMOVUPS.Z   (R12), K1, Z29
-	VFMADD231PS Z29, Z28, Z6
-	VMOVUPS.Z   (R12)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z7
-	VMOVUPS.Z   (R12)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z8
-	VMOVUPS.Z   (R13), K1, Z29
-	VFMADD231PS Z29, Z28, Z9
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
+	VFMADD231PS (R12), Z28, K1, Z6
+	VFMADD231PS (R12)(R8*1), Z28, K1, Z7
+	VFMADD231PS (R12)(R8*2), Z28, K1, Z8
+	VFMADD231PS (R13), Z28, K1, Z9
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -16397,13 +15554,13 @@ tail_bias:
 	VADDPS    Z28, Z8, Z8
 	VADDPS    Z28, Z9, Z9
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -16427,7 +15584,7 @@ tail_store_do:
 	VMAXPS       Z9, Z28, Z9
 	VMINPS       Z9, Z29, Z9
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -16451,32 +15608,43 @@ tail_store:
 	VMOVUPS Z8, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z9, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_11_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_11_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -16490,139 +15658,9 @@ block:
 	VPXORD Z10, Z10, Z10
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	LEAQ        (R12)(R9*1), R13
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	VFMADD231PS (R12), Z28, Z6
-	VFMADD231PS (R12)(R8*1), Z28, Z7
-	VFMADD231PS (R12)(R8*2), Z28, Z8
-	VFMADD231PS (R13), Z28, Z9
-	VFMADD231PS (R13)(R8*1), Z28, Z10
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-	VADDPS  Z28, Z6, Z6
-	VADDPS  Z28, Z7, Z7
-	VADDPS  Z28, Z8, Z8
-	VADDPS  Z28, Z9, Z9
-	VADDPS  Z28, Z10, Z10
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z6, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z7, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z8, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z9, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z10, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -16632,36 +15670,25 @@ tail_tap:
 	LEAQ        (R10)(R9*1), R11
 	LEAQ        (R11)(R9*1), R12
 	LEAQ        (R12)(R9*1), R13
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
-	VMOVUPS.Z   (R12), K1, Z29
-	VFMADD231PS Z29, Z28, Z6
-	VMOVUPS.Z   (R12)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z7
-	VMOVUPS.Z   (R12)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z8
-	VMOVUPS.Z   (R13), K1, Z29
-	VFMADD231PS Z29, Z28, Z9
-	VMOVUPS.Z   (R13)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z10
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
+	VFMADD231PS (R12), Z28, K1, Z6
+	VFMADD231PS (R12)(R8*1), Z28, K1, Z7
+	VFMADD231PS (R12)(R8*2), Z28, K1, Z8
+	VFMADD231PS (R13), Z28, K1, Z9
+	VFMADD231PS (R13)(R8*1), Z28, K1, Z10
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -16675,13 +15702,13 @@ tail_bias:
 	VADDPS    Z28, Z9, Z9
 	VADDPS    Z28, Z10, Z10
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -16707,7 +15734,7 @@ tail_store_do:
 	VMAXPS       Z10, Z28, Z10
 	VMINPS       Z10, Z29, Z10
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -16733,32 +15760,43 @@ tail_store:
 	VMOVUPS Z9, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z10, K1, (R10)
-
-done:
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 
 // func dwF32_12_avx512(t *byte)
 // Requires: AVX, AVX512F
 TEXT ·dwF32_12_avx512(SB), NOSPLIT, $0-8
-	MOVQ t+0(FP), DI
-	MOVQ 136(DI), SI
-	SHLQ $0x02, SI
-	ADDQ 24(DI), SI
-	MOVQ 48(DI), DX
-	MOVQ 128(DI), R8
-	SHLQ $0x02, R8
-	LEAQ (R8)(R8*2), R9
-	MOVQ 104(DI), BX
-	SHLQ $0x03, BX
-	ADDQ 96(DI), BX
-	XORQ CX, CX
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
 
-	// Full vectors of channels
 block:
-	LEAQ   16(CX), R14
-	CMPQ   R14, 144(DI)
-	JG     tail
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -16773,146 +15811,9 @@ block:
 	VPXORD Z11, Z11, Z11
 	MOVQ   96(DI), AX
 	CMPQ   AX, BX
-	JEQ    block_bias
+	JEQ    bias
 
-block_tap:
-	MOVQ        8(AX), R14
-	ADDQ        CX, R14
-	VMOVUPS     (DX)(R14*4), Z28
-	MOVQ        (AX), R14
-	ADDQ        CX, R14
-	LEAQ        (SI)(R14*4), R10
-	LEAQ        (R10)(R9*1), R11
-	LEAQ        (R11)(R9*1), R12
-	LEAQ        (R12)(R9*1), R13
-	VFMADD231PS (R10), Z28, Z0
-	VFMADD231PS (R10)(R8*1), Z28, Z1
-	VFMADD231PS (R10)(R8*2), Z28, Z2
-	VFMADD231PS (R11), Z28, Z3
-	VFMADD231PS (R11)(R8*1), Z28, Z4
-	VFMADD231PS (R11)(R8*2), Z28, Z5
-	VFMADD231PS (R12), Z28, Z6
-	VFMADD231PS (R12)(R8*1), Z28, Z7
-	VFMADD231PS (R12)(R8*2), Z28, Z8
-	VFMADD231PS (R13), Z28, Z9
-	VFMADD231PS (R13)(R8*1), Z28, Z10
-	VFMADD231PS (R13)(R8*2), Z28, Z11
-	ADDQ        $+16, AX
-	CMPQ        AX, BX
-	JNE         block_tap
-
-block_bias:
-	MOVQ    72(DI), R14
-	TESTQ   R14, R14
-	JZ      block_clamp
-	VMOVUPS (R14)(CX*4), Z28
-	VADDPS  Z28, Z0, Z0
-	VADDPS  Z28, Z1, Z1
-	VADDPS  Z28, Z2, Z2
-	VADDPS  Z28, Z3, Z3
-	VADDPS  Z28, Z4, Z4
-	VADDPS  Z28, Z5, Z5
-	VADDPS  Z28, Z6, Z6
-	VADDPS  Z28, Z7, Z7
-	VADDPS  Z28, Z8, Z8
-	VADDPS  Z28, Z9, Z9
-	VADDPS  Z28, Z10, Z10
-	VADDPS  Z28, Z11, Z11
-
-block_clamp:
-	CMPL 160(DI), $0xff800000
-	JNE  block_store_do
-	CMPL 164(DI), $0x7f800000
-	JEQ  block_store
-
-block_store_do:
-	VBROADCASTSS 160(DI), Z28
-	VBROADCASTSS 164(DI), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-
-block_store:
-	MOVQ    (DI), R10
-	LEAQ    (R10)(CX*4), R10
-	MOVQ    120(DI), R11
-	SHLQ    $0x02, R11
-	VMOVUPS Z0, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z1, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z2, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z3, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z4, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z5, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z6, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z7, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z8, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z9, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z10, (R10)
-	ADDQ    R11, R10
-	VMOVUPS Z11, (R10)
-	ADDQ    $+16, CX
-	JMP     block
-
-	// The last, partial vector
-tail:
-	CMPQ   CX, 144(DI)
-	JGE    done
-	MOVQ   CX, R10
-	MOVQ   144(DI), CX
-	SUBQ   R10, CX
-	MOVQ   $+1, R14
-	SHLQ   CL, R14
-	DECQ   R14
-	KMOVW  R14, K1
-	MOVQ   R10, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	MOVQ   96(DI), AX
-	CMPQ   AX, BX
-	JEQ    tail_bias
-
-tail_tap:
+tap:
 	MOVQ        8(AX), R14
 	ADDQ        CX, R14
 	VMOVUPS.Z   (DX)(R14*4), K1, Z28
@@ -16922,38 +15823,26 @@ tail_tap:
 	LEAQ        (R10)(R9*1), R11
 	LEAQ        (R11)(R9*1), R12
 	LEAQ        (R12)(R9*1), R13
-	VMOVUPS.Z   (R10), K1, Z29
-	VFMADD231PS Z29, Z28, Z0
-	VMOVUPS.Z   (R10)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z1
-	VMOVUPS.Z   (R10)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z2
-	VMOVUPS.Z   (R11), K1, Z29
-	VFMADD231PS Z29, Z28, Z3
-	VMOVUPS.Z   (R11)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z4
-	VMOVUPS.Z   (R11)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z5
-	VMOVUPS.Z   (R12), K1, Z29
-	VFMADD231PS Z29, Z28, Z6
-	VMOVUPS.Z   (R12)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z7
-	VMOVUPS.Z   (R12)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z8
-	VMOVUPS.Z   (R13), K1, Z29
-	VFMADD231PS Z29, Z28, Z9
-	VMOVUPS.Z   (R13)(R8*1), K1, Z29
-	VFMADD231PS Z29, Z28, Z10
-	VMOVUPS.Z   (R13)(R8*2), K1, Z29
-	VFMADD231PS Z29, Z28, Z11
+	VFMADD231PS (R10), Z28, K1, Z0
+	VFMADD231PS (R10)(R8*1), Z28, K1, Z1
+	VFMADD231PS (R10)(R8*2), Z28, K1, Z2
+	VFMADD231PS (R11), Z28, K1, Z3
+	VFMADD231PS (R11)(R8*1), Z28, K1, Z4
+	VFMADD231PS (R11)(R8*2), Z28, K1, Z5
+	VFMADD231PS (R12), Z28, K1, Z6
+	VFMADD231PS (R12)(R8*1), Z28, K1, Z7
+	VFMADD231PS (R12)(R8*2), Z28, K1, Z8
+	VFMADD231PS (R13), Z28, K1, Z9
+	VFMADD231PS (R13)(R8*1), Z28, K1, Z10
+	VFMADD231PS (R13)(R8*2), Z28, K1, Z11
 	ADDQ        $+16, AX
 	CMPQ        AX, BX
-	JNE         tail_tap
+	JNE         tap
 
-tail_bias:
+bias:
 	MOVQ      72(DI), R14
 	TESTQ     R14, R14
-	JZ        tail_clamp
+	JZ        clamp
 	VMOVUPS.Z (R14)(CX*4), K1, Z28
 	VADDPS    Z28, Z0, Z0
 	VADDPS    Z28, Z1, Z1
@@ -16968,13 +15857,13 @@ tail_bias:
 	VADDPS    Z28, Z10, Z10
 	VADDPS    Z28, Z11, Z11
 
-tail_clamp:
+clamp:
 	CMPL 160(DI), $0xff800000
-	JNE  tail_store_do
+	JNE  store_do
 	CMPL 164(DI), $0x7f800000
-	JEQ  tail_store
+	JEQ  store
 
-tail_store_do:
+store_do:
 	VBROADCASTSS 160(DI), Z28
 	VBROADCASTSS 164(DI), Z29
 	VMAXPS       Z0, Z28, Z0
@@ -17002,7 +15891,7 @@ tail_store_do:
 	VMAXPS       Z11, Z28, Z11
 	VMINPS       Z11, Z29, Z11
 
-tail_store:
+store:
 	MOVQ    (DI), R10
 	LEAQ    (R10)(CX*4), R10
 	MOVQ    120(DI), R11
@@ -17030,8 +15919,8801 @@ tail_store:
 	VMOVUPS Z10, K1, (R10)
 	ADDQ    R11, R10
 	VMOVUPS Z11, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
 
-done:
+// func dwRowF32_1x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_1x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+
+skip2:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_2x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+
+skip3:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_3x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_4x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+
+skip5:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_5x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_6x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+
+skip7:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_7x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_8x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z7
+
+skip9:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_9x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_9x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_10x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_10x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+	VFMADD231PS Z29, Z28, Z9
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z27, Z9
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z9
+
+skip11:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_11x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_11x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+	VFMADD231PS Z29, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z27, Z9
+	VFMADD231PS Z30, Z28, Z10
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z9
+	VFMADD231PS Z29, Z27, Z10
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z10
+
+skip12:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_12x3s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_12x3s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+	VFMADD231PS Z29, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z27, Z9
+	VFMADD231PS Z30, Z28, Z10
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z26, Z9
+	VFMADD231PS Z29, Z27, Z10
+	VFMADD231PS Z29, Z28, Z11
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z10
+	VFMADD231PS Z30, Z27, Z11
+
+skip12:
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z26, Z11
+
+skip13:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+	VADDPS    Z28, Z11, Z11
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+	VMAXPS       Z11, Z28, Z11
+	VMINPS       Z11, Z29, Z11
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z11, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_1x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_1x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+
+skip2:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_2x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_3x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_4x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_5x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_6x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+
+skip12:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_7x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z6
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+
+skip14:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_8x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z7
+
+skip15:
+	CMPQ        184(DI), $+16
+	JLE         skip16
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z7
+
+skip16:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_9x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_9x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	CMPQ        184(DI), $+17
+	JLE         skip17
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z8
+
+skip17:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+18
+	JLE         skip18
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+
+skip18:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_10x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_10x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z28, Z9
+	CMPQ        184(DI), $+19
+	JLE         skip19
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z9
+
+skip19:
+	CMPQ        184(DI), $+20
+	JLE         skip20
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z9
+
+skip20:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_11x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_11x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z9
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z9
+	VFMADD231PS Z30, Z28, Z10
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+21
+	JLE         skip21
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z10
+
+skip21:
+	CMPQ        184(DI), $+22
+	JLE         skip22
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z10
+
+skip22:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_12x3s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_12x3s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z9
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z9
+	VFMADD231PS Z30, Z28, Z10
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z27, Z10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z26, Z10
+	VFMADD231PS Z30, Z28, Z11
+	CMPQ        184(DI), $+23
+	JLE         skip23
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z27, Z11
+
+skip23:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+24
+	JLE         skip24
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z26, Z11
+
+skip24:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+	VADDPS    Z28, Z11, Z11
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+	VMAXPS       Z11, Z28, Z11
+	VMINPS       Z11, Z29, Z11
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z11, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_1x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_1x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_2x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+
+skip5:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_3x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_4x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+
+skip7:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_5x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_6x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+
+skip9:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_7x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+	VFMADD231PS Z30, Z26, Z6
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+	VFMADD231PS Z29, Z25, Z6
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_8x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z26, Z7
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z25, Z7
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z7
+
+skip11:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_9x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_9x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z25, Z7
+	VFMADD231PS Z30, Z26, Z8
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z7
+	VFMADD231PS Z29, Z25, Z8
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+
+skip12:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_10x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_10x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+	VFMADD231PS Z29, Z28, Z9
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z25, Z7
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z27, Z9
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z7
+	VFMADD231PS Z29, Z25, Z8
+	VFMADD231PS Z29, Z26, Z9
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+	VFMADD231PS Z30, Z25, Z9
+
+skip12:
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z9
+
+skip13:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_11x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_11x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+	VFMADD231PS Z29, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z25, Z7
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z27, Z9
+	VFMADD231PS Z30, Z28, Z10
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z7
+	VFMADD231PS Z29, Z25, Z8
+	VFMADD231PS Z29, Z26, Z9
+	VFMADD231PS Z29, Z27, Z10
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+	VFMADD231PS Z30, Z25, Z9
+	VFMADD231PS Z30, Z26, Z10
+
+skip12:
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z9
+	VFMADD231PS Z29, Z25, Z10
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z10
+
+skip14:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_12x5s1_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_12x5s1_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+	VFMADD231PS Z29, Z28, Z1
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z27, Z1
+	VFMADD231PS Z30, Z28, Z2
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z26, Z1
+	VFMADD231PS Z29, Z27, Z2
+	VFMADD231PS Z29, Z28, Z3
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z25, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z27, Z3
+	VFMADD231PS Z30, Z28, Z4
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z1
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z26, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VFMADD231PS Z29, Z28, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z25, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z27, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z3
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z26, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VFMADD231PS Z29, Z28, Z7
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z25, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z27, Z7
+	VFMADD231PS Z30, Z28, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z5
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z26, Z7
+	VFMADD231PS Z29, Z27, Z8
+	VFMADD231PS Z29, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z25, Z7
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z27, Z9
+	VFMADD231PS Z30, Z28, Z10
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z24, Z7
+	VFMADD231PS Z29, Z25, Z8
+	VFMADD231PS Z29, Z26, Z9
+	VFMADD231PS Z29, Z27, Z10
+	VFMADD231PS Z29, Z28, Z11
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+	VFMADD231PS Z30, Z25, Z9
+	VFMADD231PS Z30, Z26, Z10
+	VFMADD231PS Z30, Z27, Z11
+
+skip12:
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z24, Z9
+	VFMADD231PS Z29, Z25, Z10
+	VFMADD231PS Z29, Z26, Z11
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z10
+	VFMADD231PS Z30, Z25, Z11
+
+skip14:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z24, Z11
+
+skip15:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+	VADDPS    Z28, Z11, Z11
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+	VMAXPS       Z11, Z28, Z11
+	VMINPS       Z11, Z29, Z11
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z11, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_1x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_1x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	CMPQ        184(DI), $+1
+	JLE         skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	CMPQ        184(DI), $+2
+	JLE         skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+
+skip4:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_2x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_2x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	CMPQ        184(DI), $+3
+	JLE         skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	CMPQ        184(DI), $+4
+	JLE         skip4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+
+skip4:
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+
+skip6:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_3x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_3x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	CMPQ        184(DI), $+5
+	JLE         skip5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+
+skip5:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+6
+	JLE         skip6
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+
+skip6:
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+
+skip8:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_4x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_4x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	CMPQ        184(DI), $+7
+	JLE         skip7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+
+skip7:
+	CMPQ        184(DI), $+8
+	JLE         skip8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+
+skip8:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+
+skip10:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_5x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_5x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+9
+	JLE         skip9
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+
+skip9:
+	CMPQ        184(DI), $+10
+	JLE         skip10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+
+skip10:
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+
+skip12:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_6x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_6x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	CMPQ        184(DI), $+11
+	JLE         skip11
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+
+skip11:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+12
+	JLE         skip12
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+
+skip12:
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+
+skip14:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_7x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_7x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	CMPQ        184(DI), $+13
+	JLE         skip13
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+	VFMADD231PS Z29, Z27, Z6
+
+skip13:
+	CMPQ        184(DI), $+14
+	JLE         skip14
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+	VFMADD231PS Z30, Z26, Z6
+
+skip14:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z6
+
+skip15:
+	CMPQ        184(DI), $+16
+	JLE         skip16
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+
+skip16:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_8x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_8x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+15
+	JLE         skip15
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z27, Z7
+
+skip15:
+	CMPQ        184(DI), $+16
+	JLE         skip16
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z26, Z7
+
+skip16:
+	CMPQ        184(DI), $+17
+	JLE         skip17
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z7
+
+skip17:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+18
+	JLE         skip18
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z7
+
+skip18:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_9x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_9x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	CMPQ        184(DI), $+17
+	JLE         skip17
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z7
+	VFMADD231PS Z29, Z27, Z8
+
+skip17:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+18
+	JLE         skip18
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z7
+	VFMADD231PS Z30, Z26, Z8
+
+skip18:
+	CMPQ        184(DI), $+19
+	JLE         skip19
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z8
+
+skip19:
+	CMPQ        184(DI), $+20
+	JLE         skip20
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+
+skip20:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_10x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_10x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z7
+	VFMADD231PS Z29, Z27, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z7
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z28, Z9
+	CMPQ        184(DI), $+19
+	JLE         skip19
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z8
+	VFMADD231PS Z29, Z27, Z9
+
+skip19:
+	CMPQ        184(DI), $+20
+	JLE         skip20
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+	VFMADD231PS Z30, Z26, Z9
+
+skip20:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+21
+	JLE         skip21
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z9
+
+skip21:
+	CMPQ        184(DI), $+22
+	JLE         skip22
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z9
+
+skip22:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_11x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_11x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z7
+	VFMADD231PS Z29, Z27, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z7
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z8
+	VFMADD231PS Z29, Z27, Z9
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+	VFMADD231PS Z30, Z26, Z9
+	VFMADD231PS Z30, Z28, Z10
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+21
+	JLE         skip21
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z9
+	VFMADD231PS Z29, Z27, Z10
+
+skip21:
+	CMPQ        184(DI), $+22
+	JLE         skip22
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z9
+	VFMADD231PS Z30, Z26, Z10
+
+skip22:
+	CMPQ        184(DI), $+23
+	JLE         skip23
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z10
+
+skip23:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+24
+	JLE         skip24
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z10
+
+skip24:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
+	VZEROUPPER
+	RET
+
+// func dwRowF32_12x5s2_avx512(t *byte)
+// Requires: AVX, AVX512F
+TEXT ·dwRowF32_12x5s2_avx512(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), DI
+	MOVQ   136(DI), SI
+	SHLQ   $0x02, SI
+	ADDQ   24(DI), SI
+	MOVQ   48(DI), DX
+	MOVQ   128(DI), R8
+	SHLQ   $0x02, R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   168(DI), R11
+	SHLQ   $0x02, R11
+	MOVQ   104(DI), BX
+	SHLQ   $0x03, BX
+	ADDQ   96(DI), BX
+	XORQ   CX, CX
+	KXNORW K1, K1, K1
+
+block:
+	LEAQ  16(CX), R14
+	CMPQ  R14, 144(DI)
+	JLE   whole
+	MOVQ  CX, R13
+	NEGQ  CX
+	ADDQ  144(DI), CX
+	MOVQ  $+1, R14
+	SHLQ  CL, R14
+	DECQ  R14
+	KMOVW R14, K1
+	MOVQ  R13, CX
+
+whole:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	MOVQ   96(DI), AX
+	CMPQ   AX, BX
+	JEQ    bias
+
+row:
+	MOVQ        8(AX), R14
+	ADDQ        CX, R14
+	LEAQ        (DX)(R14*4), R15
+	VMOVUPS.Z   (R15), K1, Z28
+	VMOVUPS.Z   (R15)(R11*1), K1, Z27
+	VMOVUPS.Z   (R15)(R11*2), K1, Z26
+	LEAQ        (R15)(R11*2), R15
+	ADDQ        R11, R15
+	VMOVUPS.Z   (R15), K1, Z25
+	VMOVUPS.Z   (R15)(R11*1), K1, Z24
+	MOVQ        (AX), R14
+	ADDQ        CX, R14
+	LEAQ        (SI)(R14*4), R10
+	CMPQ        176(DI), $+0
+	JG          skip0
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z28, Z0
+
+skip0:
+	CMPQ        176(DI), $+1
+	JG          skip1
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z27, Z0
+
+skip1:
+	CMPQ        176(DI), $+2
+	JG          skip2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z26, Z0
+	VFMADD231PS Z30, Z28, Z1
+
+skip2:
+	ADDQ        R9, R10
+	CMPQ        176(DI), $+3
+	JG          skip3
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z0
+	VFMADD231PS Z29, Z27, Z1
+
+skip3:
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z0
+	VFMADD231PS Z30, Z26, Z1
+	VFMADD231PS Z30, Z28, Z2
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z1
+	VFMADD231PS Z29, Z27, Z2
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z1
+	VFMADD231PS Z30, Z26, Z2
+	VFMADD231PS Z30, Z28, Z3
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z2
+	VFMADD231PS Z29, Z27, Z3
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z2
+	VFMADD231PS Z30, Z26, Z3
+	VFMADD231PS Z30, Z28, Z4
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z3
+	VFMADD231PS Z29, Z27, Z4
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z3
+	VFMADD231PS Z30, Z26, Z4
+	VFMADD231PS Z30, Z28, Z5
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z4
+	VFMADD231PS Z29, Z27, Z5
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z4
+	VFMADD231PS Z30, Z26, Z5
+	VFMADD231PS Z30, Z28, Z6
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z5
+	VFMADD231PS Z29, Z27, Z6
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z5
+	VFMADD231PS Z30, Z26, Z6
+	VFMADD231PS Z30, Z28, Z7
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z6
+	VFMADD231PS Z29, Z27, Z7
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z6
+	VFMADD231PS Z30, Z26, Z7
+	VFMADD231PS Z30, Z28, Z8
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z7
+	VFMADD231PS Z29, Z27, Z8
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z7
+	VFMADD231PS Z30, Z26, Z8
+	VFMADD231PS Z30, Z28, Z9
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z8
+	VFMADD231PS Z29, Z27, Z9
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z8
+	VFMADD231PS Z30, Z26, Z9
+	VFMADD231PS Z30, Z28, Z10
+	ADDQ        R9, R10
+	VMOVUPS.Z   (R10), K1, Z29
+	VFMADD231PS Z29, Z25, Z9
+	VFMADD231PS Z29, Z27, Z10
+	VMOVUPS.Z   (R10)(R8*1), K1, Z30
+	VFMADD231PS Z30, Z24, Z9
+	VFMADD231PS Z30, Z26, Z10
+	VFMADD231PS Z30, Z28, Z11
+	CMPQ        184(DI), $+23
+	JLE         skip23
+	VMOVUPS.Z   (R10)(R8*2), K1, Z29
+	VFMADD231PS Z29, Z25, Z10
+	VFMADD231PS Z29, Z27, Z11
+
+skip23:
+	ADDQ        R9, R10
+	CMPQ        184(DI), $+24
+	JLE         skip24
+	VMOVUPS.Z   (R10), K1, Z30
+	VFMADD231PS Z30, Z24, Z10
+	VFMADD231PS Z30, Z26, Z11
+
+skip24:
+	CMPQ        184(DI), $+25
+	JLE         skip25
+	VMOVUPS.Z   (R10)(R8*1), K1, Z29
+	VFMADD231PS Z29, Z25, Z11
+
+skip25:
+	CMPQ        184(DI), $+26
+	JLE         skip26
+	VMOVUPS.Z   (R10)(R8*2), K1, Z30
+	VFMADD231PS Z30, Z24, Z11
+
+skip26:
+	ADDQ $+16, AX
+	CMPQ AX, BX
+	JNE  row
+
+bias:
+	MOVQ      72(DI), R14
+	TESTQ     R14, R14
+	JZ        clamp
+	VMOVUPS.Z (R14)(CX*4), K1, Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z10, Z10
+	VADDPS    Z28, Z11, Z11
+
+clamp:
+	CMPL 160(DI), $0xff800000
+	JNE  store_do
+	CMPL 164(DI), $0x7f800000
+	JEQ  store
+
+store_do:
+	VBROADCASTSS 160(DI), Z28
+	VBROADCASTSS 164(DI), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+	VMAXPS       Z11, Z28, Z11
+	VMINPS       Z11, Z29, Z11
+
+store:
+	MOVQ    (DI), R10
+	LEAQ    (R10)(CX*4), R10
+	MOVQ    120(DI), R15
+	SHLQ    $0x02, R15
+	VMOVUPS Z0, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z1, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z2, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z3, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z4, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z5, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z6, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z7, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z8, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z9, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z10, K1, (R10)
+	ADDQ    R15, R10
+	VMOVUPS Z11, K1, (R10)
+	ADDQ    $+16, CX
+	CMPQ    CX, 144(DI)
+	JL      block
 	VZEROUPPER
 	RET
 

@@ -176,6 +176,102 @@ func dwF32_7_neon(t *DwTile)
 func dwF32_8_neon(t *DwTile)
 
 //go:noescape
+func dwRowF32_1x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x3s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x3s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x5s1_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_1x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_2x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_3x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_4x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_5x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_6x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_7x5s2_neon(t *DwTile)
+
+//go:noescape
+func dwRowF32_8x5s2_neon(t *DwTile)
+
+//go:noescape
 func addClampF32_neon(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
@@ -195,7 +291,7 @@ func peakF32_neon(n int)
 
 // tableNEON returns the kernels of the instruction set.
 func tableNEON() Kernels {
-	return Kernels{ISA: "neon", MR: 8, NR: 12, Lanes: 4, MP: 8,
+	return Kernels{ISA: "neon", MR: 8, NR: 12, Lanes: 4, MP: 8, MW: 8,
 		gemm: [][]tileFunc{
 			{
 				gemmF32_1x4_neon,
@@ -269,6 +365,48 @@ func tableNEON() Kernels {
 			dwF32_6_neon,
 			dwF32_7_neon,
 			dwF32_8_neon,
+		},
+		dwRow: [][]dwFunc{
+			{
+				dwRowF32_1x3s1_neon,
+				dwRowF32_2x3s1_neon,
+				dwRowF32_3x3s1_neon,
+				dwRowF32_4x3s1_neon,
+				dwRowF32_5x3s1_neon,
+				dwRowF32_6x3s1_neon,
+				dwRowF32_7x3s1_neon,
+				dwRowF32_8x3s1_neon,
+			},
+			{
+				dwRowF32_1x3s2_neon,
+				dwRowF32_2x3s2_neon,
+				dwRowF32_3x3s2_neon,
+				dwRowF32_4x3s2_neon,
+				dwRowF32_5x3s2_neon,
+				dwRowF32_6x3s2_neon,
+				dwRowF32_7x3s2_neon,
+				dwRowF32_8x3s2_neon,
+			},
+			{
+				dwRowF32_1x5s1_neon,
+				dwRowF32_2x5s1_neon,
+				dwRowF32_3x5s1_neon,
+				dwRowF32_4x5s1_neon,
+				dwRowF32_5x5s1_neon,
+				dwRowF32_6x5s1_neon,
+				dwRowF32_7x5s1_neon,
+				dwRowF32_8x5s1_neon,
+			},
+			{
+				dwRowF32_1x5s2_neon,
+				dwRowF32_2x5s2_neon,
+				dwRowF32_3x5s2_neon,
+				dwRowF32_4x5s2_neon,
+				dwRowF32_5x5s2_neon,
+				dwRowF32_6x5s2_neon,
+				dwRowF32_7x5s2_neon,
+				dwRowF32_8x5s2_neon,
+			},
 		},
 		addClamp: addClampF32_neon,
 		clamp:    clampF32_neon,

@@ -15291,6 +15291,10 @@ TEXT ·dwF32_1_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15349,6 +15353,10 @@ TEXT ·dwF32_2_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15418,6 +15426,10 @@ TEXT ·dwF32_3_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15498,6 +15510,10 @@ TEXT ·dwF32_4_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15589,6 +15605,10 @@ TEXT ·dwF32_5_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15691,6 +15711,10 @@ TEXT ·dwF32_6_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15804,6 +15828,10 @@ TEXT ·dwF32_7_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15928,6 +15956,10 @@ TEXT ·dwF32_8_neon(SB), NOSPLIT, $0-8
 	MOVD 120(R0), R11
 	LSL $2, R11, R11
 	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
 	ADD $160, R0, R26
 	VLD1R (R26), [V5.S4]
 	ADD $164, R0, R26
@@ -15976,6 +16008,4746 @@ tap:
 	VFMLA V0.S4, V3.S4, V14.S4
 	FMOVQ (R8), F4
 	VFMLA V0.S4, V4.S4, V15.S4
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	WORD $0x4e20d5ef // fadd v15.4s, v15.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eafe4a3 // fcmgt v3.4s, v5.4s, v15.4s
+	VBIT V3.B16, V5.B16, V15.B16
+	WORD $0x6ea6e5e3 // fcmgt v3.4s, v15.4s, v6.4s
+	VBIT V3.B16, V6.B16, V15.B16
+	FMOVQ F15, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_1x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	CMP $1, R19
+	BLE skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R19
+	BLE skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+skip2:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_2x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R19
+	BLE skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_3x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+	ADD R7, R8, R8
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V10.S4
+skip4:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_4x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+skip4:
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V26.S4, V1.S4, V11.S4
+skip5:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_5x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+skip6:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_6x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	VFMLA V24.S4, V1.S4, V13.S4
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V25.S4, V2.S4, V13.S4
+skip6:
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V13.S4
+skip7:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_7x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	VFMLA V24.S4, V1.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V25.S4, V2.S4, V13.S4
+	VFMLA V24.S4, V2.S4, V14.S4
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V13.S4
+	VFMLA V25.S4, V3.S4, V14.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V14.S4
+skip8:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_8x3s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	VFMLA V24.S4, V1.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V25.S4, V2.S4, V13.S4
+	VFMLA V24.S4, V2.S4, V14.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V26.S4, V3.S4, V13.S4
+	VFMLA V25.S4, V3.S4, V14.S4
+	VFMLA V24.S4, V3.S4, V15.S4
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V14.S4
+	VFMLA V25.S4, V0.S4, V15.S4
+skip8:
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V26.S4, V1.S4, V15.S4
+skip9:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	WORD $0x4e20d5ef // fadd v15.4s, v15.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eafe4a3 // fcmgt v3.4s, v5.4s, v15.4s
+	VBIT V3.B16, V5.B16, V15.B16
+	WORD $0x6ea6e5e3 // fcmgt v3.4s, v15.4s, v6.4s
+	VBIT V3.B16, V6.B16, V15.B16
+	FMOVQ F15, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_1x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	CMP $1, R19
+	BLE skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R19
+	BLE skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+skip2:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_2x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+skip4:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_3x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V10.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V10.S4
+skip6:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_4x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V11.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V11.S4
+skip8:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_5x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V12.S4
+skip9:
+	ADD R7, R8, R8
+	CMP $10, R19
+	BLE skip10
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+skip10:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_6x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V24.S4, V2.S4, V13.S4
+	ADD R7, R8, R8
+	CMP $11, R19
+	BLE skip11
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V13.S4
+skip11:
+	ADD R7, R8, R8
+	CMP $12, R19
+	BLE skip12
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V13.S4
+skip12:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_7x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V24.S4, V2.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V13.S4
+	VFMLA V24.S4, V0.S4, V14.S4
+	ADD R7, R8, R8
+	CMP $13, R19
+	BLE skip13
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V14.S4
+skip13:
+	ADD R7, R8, R8
+	CMP $14, R19
+	BLE skip14
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V14.S4
+skip14:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_8x3s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V9.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V24.S4, V2.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V13.S4
+	VFMLA V24.S4, V0.S4, V14.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V14.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V14.S4
+	VFMLA V24.S4, V2.S4, V15.S4
+	ADD R7, R8, R8
+	CMP $15, R19
+	BLE skip15
+	FMOVQ (R8), F3
+	VFMLA V25.S4, V3.S4, V15.S4
+skip15:
+	ADD R7, R8, R8
+	CMP $16, R19
+	BLE skip16
+	FMOVQ (R8), F0
+	VFMLA V26.S4, V0.S4, V15.S4
+skip16:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	WORD $0x4e20d5ef // fadd v15.4s, v15.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eafe4a3 // fcmgt v3.4s, v5.4s, v15.4s
+	VBIT V3.B16, V5.B16, V15.B16
+	WORD $0x6ea6e5e3 // fcmgt v3.4s, v15.4s, v6.4s
+	VBIT V3.B16, V6.B16, V15.B16
+	FMOVQ F15, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_1x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	CMP $1, R19
+	BLE skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	CMP $2, R19
+	BLE skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+skip4:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_2x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	CMP $2, R19
+	BLE skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+skip4:
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+skip5:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_3x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+	VFMLA V26.S4, V0.S4, V10.S4
+skip4:
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+	VFMLA V27.S4, V1.S4, V10.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V10.S4
+skip6:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_4x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+skip4:
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+	VFMLA V27.S4, V1.S4, V10.S4
+	VFMLA V26.S4, V1.S4, V11.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V10.S4
+	VFMLA V27.S4, V2.S4, V11.S4
+skip6:
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V28.S4, V3.S4, V11.S4
+skip7:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_5x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+	VFMLA V27.S4, V1.S4, V10.S4
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V10.S4
+	VFMLA V27.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+skip6:
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V28.S4, V3.S4, V11.S4
+	VFMLA V27.S4, V3.S4, V12.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+skip8:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_6x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+	VFMLA V27.S4, V1.S4, V10.S4
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	VFMLA V24.S4, V1.S4, V13.S4
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V10.S4
+	VFMLA V27.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V25.S4, V2.S4, V13.S4
+skip6:
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V28.S4, V3.S4, V11.S4
+	VFMLA V27.S4, V3.S4, V12.S4
+	VFMLA V26.S4, V3.S4, V13.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+	VFMLA V27.S4, V0.S4, V13.S4
+skip8:
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V13.S4
+skip9:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_7x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+	VFMLA V27.S4, V1.S4, V10.S4
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	VFMLA V24.S4, V1.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V10.S4
+	VFMLA V27.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V25.S4, V2.S4, V13.S4
+	VFMLA V24.S4, V2.S4, V14.S4
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V28.S4, V3.S4, V11.S4
+	VFMLA V27.S4, V3.S4, V12.S4
+	VFMLA V26.S4, V3.S4, V13.S4
+	VFMLA V25.S4, V3.S4, V14.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+	VFMLA V27.S4, V0.S4, V13.S4
+	VFMLA V26.S4, V0.S4, V14.S4
+skip8:
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V13.S4
+	VFMLA V27.S4, V1.S4, V14.S4
+skip9:
+	ADD R7, R8, R8
+	CMP $10, R19
+	BLE skip10
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V14.S4
+skip10:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_8x5s1_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+	VFMLA V24.S4, V1.S4, V9.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V25.S4, V2.S4, V9.S4
+	VFMLA V24.S4, V2.S4, V10.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V26.S4, V3.S4, V9.S4
+	VFMLA V25.S4, V3.S4, V10.S4
+	VFMLA V24.S4, V3.S4, V11.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V27.S4, V0.S4, V9.S4
+	VFMLA V26.S4, V0.S4, V10.S4
+	VFMLA V25.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V9.S4
+	VFMLA V27.S4, V1.S4, V10.S4
+	VFMLA V26.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	VFMLA V24.S4, V1.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V10.S4
+	VFMLA V27.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V25.S4, V2.S4, V13.S4
+	VFMLA V24.S4, V2.S4, V14.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V28.S4, V3.S4, V11.S4
+	VFMLA V27.S4, V3.S4, V12.S4
+	VFMLA V26.S4, V3.S4, V13.S4
+	VFMLA V25.S4, V3.S4, V14.S4
+	VFMLA V24.S4, V3.S4, V15.S4
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+	VFMLA V27.S4, V0.S4, V13.S4
+	VFMLA V26.S4, V0.S4, V14.S4
+	VFMLA V25.S4, V0.S4, V15.S4
+skip8:
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V28.S4, V1.S4, V13.S4
+	VFMLA V27.S4, V1.S4, V14.S4
+	VFMLA V26.S4, V1.S4, V15.S4
+skip9:
+	ADD R7, R8, R8
+	CMP $10, R19
+	BLE skip10
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V14.S4
+	VFMLA V27.S4, V2.S4, V15.S4
+skip10:
+	ADD R7, R8, R8
+	CMP $11, R19
+	BLE skip11
+	FMOVQ (R8), F3
+	VFMLA V28.S4, V3.S4, V15.S4
+skip11:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	WORD $0x4e20d5ef // fadd v15.4s, v15.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eafe4a3 // fcmgt v3.4s, v5.4s, v15.4s
+	VBIT V3.B16, V5.B16, V15.B16
+	WORD $0x6ea6e5e3 // fcmgt v3.4s, v15.4s, v6.4s
+	VBIT V3.B16, V6.B16, V15.B16
+	FMOVQ F15, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_1x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	CMP $1, R19
+	BLE skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	CMP $2, R19
+	BLE skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+skip4:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_2x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	CMP $3, R19
+	BLE skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	CMP $4, R19
+	BLE skip4
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+skip4:
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+skip6:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_3x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	CMP $5, R19
+	BLE skip5
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+	VFMLA V25.S4, V1.S4, V10.S4
+skip5:
+	ADD R7, R8, R8
+	CMP $6, R19
+	BLE skip6
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+	VFMLA V26.S4, V2.S4, V10.S4
+skip6:
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V10.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V10.S4
+skip8:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_4x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	CMP $7, R19
+	BLE skip7
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V10.S4
+	VFMLA V25.S4, V3.S4, V11.S4
+skip7:
+	ADD R7, R8, R8
+	CMP $8, R19
+	BLE skip8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V10.S4
+	VFMLA V26.S4, V0.S4, V11.S4
+skip8:
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V11.S4
+skip9:
+	ADD R7, R8, R8
+	CMP $10, R19
+	BLE skip10
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V11.S4
+skip10:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_5x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V10.S4
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V10.S4
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	CMP $9, R19
+	BLE skip9
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+skip9:
+	ADD R7, R8, R8
+	CMP $10, R19
+	BLE skip10
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+skip10:
+	ADD R7, R8, R8
+	CMP $11, R19
+	BLE skip11
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V12.S4
+skip11:
+	ADD R7, R8, R8
+	CMP $12, R19
+	BLE skip12
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+skip12:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_6x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V10.S4
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V10.S4
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V24.S4, V2.S4, V13.S4
+	ADD R7, R8, R8
+	CMP $11, R19
+	BLE skip11
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V12.S4
+	VFMLA V25.S4, V3.S4, V13.S4
+skip11:
+	ADD R7, R8, R8
+	CMP $12, R19
+	BLE skip12
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+	VFMLA V26.S4, V0.S4, V13.S4
+skip12:
+	ADD R7, R8, R8
+	CMP $13, R19
+	BLE skip13
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V13.S4
+skip13:
+	ADD R7, R8, R8
+	CMP $14, R19
+	BLE skip14
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V13.S4
+skip14:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_7x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V10.S4
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V10.S4
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V24.S4, V2.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V12.S4
+	VFMLA V25.S4, V3.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+	VFMLA V26.S4, V0.S4, V13.S4
+	VFMLA V24.S4, V0.S4, V14.S4
+	ADD R7, R8, R8
+	CMP $13, R19
+	BLE skip13
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V13.S4
+	VFMLA V25.S4, V1.S4, V14.S4
+skip13:
+	ADD R7, R8, R8
+	CMP $14, R19
+	BLE skip14
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V13.S4
+	VFMLA V26.S4, V2.S4, V14.S4
+skip14:
+	ADD R7, R8, R8
+	CMP $15, R19
+	BLE skip15
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V14.S4
+skip15:
+	ADD R7, R8, R8
+	CMP $16, R19
+	BLE skip16
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V14.S4
+skip16:
+	ADD R7, R8, R8
+	SUBS $2, R6, R6
+	BNE tap
+bias:
+	CBZ R12, clamp
+	ADD R3, R12, R9
+	FMOVQ (R9), F0
+	WORD $0x4e20d508 // fadd v8.4s, v8.4s, v0.4s
+	WORD $0x4e20d529 // fadd v9.4s, v9.4s, v0.4s
+	WORD $0x4e20d54a // fadd v10.4s, v10.4s, v0.4s
+	WORD $0x4e20d56b // fadd v11.4s, v11.4s, v0.4s
+	WORD $0x4e20d58c // fadd v12.4s, v12.4s, v0.4s
+	WORD $0x4e20d5ad // fadd v13.4s, v13.4s, v0.4s
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+clamp:
+	ADD R3, R10, R9
+	WORD $0x6ea8e4a0 // fcmgt v0.4s, v5.4s, v8.4s
+	VBIT V0.B16, V5.B16, V8.B16
+	WORD $0x6ea6e500 // fcmgt v0.4s, v8.4s, v6.4s
+	VBIT V0.B16, V6.B16, V8.B16
+	FMOVQ F8, (R9)
+	ADD R11, R9, R9
+	WORD $0x6ea9e4a1 // fcmgt v1.4s, v5.4s, v9.4s
+	VBIT V1.B16, V5.B16, V9.B16
+	WORD $0x6ea6e521 // fcmgt v1.4s, v9.4s, v6.4s
+	VBIT V1.B16, V6.B16, V9.B16
+	FMOVQ F9, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaae4a2 // fcmgt v2.4s, v5.4s, v10.4s
+	VBIT V2.B16, V5.B16, V10.B16
+	WORD $0x6ea6e542 // fcmgt v2.4s, v10.4s, v6.4s
+	VBIT V2.B16, V6.B16, V10.B16
+	FMOVQ F10, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eabe4a3 // fcmgt v3.4s, v5.4s, v11.4s
+	VBIT V3.B16, V5.B16, V11.B16
+	WORD $0x6ea6e563 // fcmgt v3.4s, v11.4s, v6.4s
+	VBIT V3.B16, V6.B16, V11.B16
+	FMOVQ F11, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eace4a0 // fcmgt v0.4s, v5.4s, v12.4s
+	VBIT V0.B16, V5.B16, V12.B16
+	WORD $0x6ea6e580 // fcmgt v0.4s, v12.4s, v6.4s
+	VBIT V0.B16, V6.B16, V12.B16
+	FMOVQ F12, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eade4a1 // fcmgt v1.4s, v5.4s, v13.4s
+	VBIT V1.B16, V5.B16, V13.B16
+	WORD $0x6ea6e5a1 // fcmgt v1.4s, v13.4s, v6.4s
+	VBIT V1.B16, V6.B16, V13.B16
+	FMOVQ F13, (R9)
+	ADD R11, R9, R9
+	WORD $0x6eaee4a2 // fcmgt v2.4s, v5.4s, v14.4s
+	VBIT V2.B16, V5.B16, V14.B16
+	WORD $0x6ea6e5c2 // fcmgt v2.4s, v14.4s, v6.4s
+	VBIT V2.B16, V6.B16, V14.B16
+	FMOVQ F14, (R9)
+	CMP R4, R3
+	BGE done
+	ADD $16, R3, R3
+	CMP R4, R3
+	CSEL GT, R4, R3, R3
+	B block
+done:
+	RET
+
+TEXT ·dwRowF32_8x5s2_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 24(R0), R1
+	MOVD 136(R0), R15
+	ADD R15<<2, R1, R1
+	MOVD 48(R0), R2
+	MOVD 144(R0), R4
+	SUB $4, R4, R4
+	LSL $2, R4, R4
+	MOVD 128(R0), R7
+	LSL $2, R7, R7
+	MOVD 0(R0), R10
+	MOVD 120(R0), R11
+	LSL $2, R11, R11
+	MOVD 72(R0), R12
+	MOVD 168(R0), R13
+	LSL $2, R13, R13
+	MOVD 176(R0), R14
+	MOVD 184(R0), R19
+	ADD $160, R0, R26
+	VLD1R (R26), [V5.S4]
+	ADD $164, R0, R26
+	VLD1R (R26), [V6.S4]
+	MOVD $0, R3
+block:
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	MOVD 96(R0), R5
+	MOVD 104(R0), R6
+	CBZ R6, bias
+tap:
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R1, R8
+	ADD R3, R8, R8
+	MOVD.P 8(R5), R15
+	ADD R15<<2, R2, R9
+	ADD R3, R9, R9
+	FMOVQ (R9), F24
+	ADD R13, R9, R9
+	FMOVQ (R9), F25
+	ADD R13, R9, R9
+	FMOVQ (R9), F26
+	ADD R13, R9, R9
+	FMOVQ (R9), F27
+	ADD R13, R9, R9
+	FMOVQ (R9), F28
+	CMP $0, R14
+	BGT skip0
+	FMOVQ (R8), F0
+	VFMLA V24.S4, V0.S4, V8.S4
+skip0:
+	ADD R7, R8, R8
+	CMP $1, R14
+	BGT skip1
+	FMOVQ (R8), F1
+	VFMLA V25.S4, V1.S4, V8.S4
+skip1:
+	ADD R7, R8, R8
+	CMP $2, R14
+	BGT skip2
+	FMOVQ (R8), F2
+	VFMLA V26.S4, V2.S4, V8.S4
+	VFMLA V24.S4, V2.S4, V9.S4
+skip2:
+	ADD R7, R8, R8
+	CMP $3, R14
+	BGT skip3
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V8.S4
+	VFMLA V25.S4, V3.S4, V9.S4
+skip3:
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V8.S4
+	VFMLA V26.S4, V0.S4, V9.S4
+	VFMLA V24.S4, V0.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V9.S4
+	VFMLA V25.S4, V1.S4, V10.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V9.S4
+	VFMLA V26.S4, V2.S4, V10.S4
+	VFMLA V24.S4, V2.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V10.S4
+	VFMLA V25.S4, V3.S4, V11.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V10.S4
+	VFMLA V26.S4, V0.S4, V11.S4
+	VFMLA V24.S4, V0.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V11.S4
+	VFMLA V25.S4, V1.S4, V12.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V11.S4
+	VFMLA V26.S4, V2.S4, V12.S4
+	VFMLA V24.S4, V2.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V12.S4
+	VFMLA V25.S4, V3.S4, V13.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V12.S4
+	VFMLA V26.S4, V0.S4, V13.S4
+	VFMLA V24.S4, V0.S4, V14.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V13.S4
+	VFMLA V25.S4, V1.S4, V14.S4
+	ADD R7, R8, R8
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V13.S4
+	VFMLA V26.S4, V2.S4, V14.S4
+	VFMLA V24.S4, V2.S4, V15.S4
+	ADD R7, R8, R8
+	CMP $15, R19
+	BLE skip15
+	FMOVQ (R8), F3
+	VFMLA V27.S4, V3.S4, V14.S4
+	VFMLA V25.S4, V3.S4, V15.S4
+skip15:
+	ADD R7, R8, R8
+	CMP $16, R19
+	BLE skip16
+	FMOVQ (R8), F0
+	VFMLA V28.S4, V0.S4, V14.S4
+	VFMLA V26.S4, V0.S4, V15.S4
+skip16:
+	ADD R7, R8, R8
+	CMP $17, R19
+	BLE skip17
+	FMOVQ (R8), F1
+	VFMLA V27.S4, V1.S4, V15.S4
+skip17:
+	ADD R7, R8, R8
+	CMP $18, R19
+	BLE skip18
+	FMOVQ (R8), F2
+	VFMLA V28.S4, V2.S4, V15.S4
+skip18:
+	ADD R7, R8, R8
 	SUBS $2, R6, R6
 	BNE tap
 bias:

@@ -314,3 +314,61 @@ func testDepthwise(t *testing.T, r *rand.Rand, k *Kernels, pix, n, odds int) {
 	k.Depthwise(&d)
 	compare(t, fmt.Sprintf("pix=%d n=%d taps=%d", pix, n, taps), buf, want)
 }
+
+func TestDepthwiseRow(t *testing.T) {
+	forEachISA(t, func(t *testing.T, k *Kernels) {
+		r := rand.New(rand.NewPCG(14, 4))
+		for _, w := range rowWindows {
+			for pix := 1; pix <= k.MW; pix++ {
+				for n := 1; n <= 3*k.Lanes+1; n++ {
+					testDepthwiseRow(t, r, k, w.width, w.stride, pix, n, r.IntN(2)*20)
+				}
+			}
+		}
+		if HasRow(4, 1) || HasRow(3, 3) || !HasRow(5, 2) {
+			t.Error("HasRow is wrong")
+		}
+	})
+}
+
+func testDepthwiseRow(t *testing.T, r *rand.Rand, k *Kernels, width, stride, pix, n, odds int) {
+	t.Helper()
+	inputs := (pix-1)*stride + width
+	d := DwTile{N: n, Pix: pix, LDD: n + r.IntN(3), LDS: n + r.IntN(3), LDW: n + r.IntN(2),
+		First: r.IntN(width), Last: inputs - r.IntN(width), Lo: float32(math.Inf(-1)), Hi: float32(math.Inf(1))}
+	if d.First >= d.Last {
+		d.First = d.Last - 1
+	}
+	rows := r.IntN(6)
+	d.W = values(r, max(rows, 1)*width*d.LDW+n, odds)
+	d.Off = -d.First * d.LDS
+	step := inputs*d.LDS + r.IntN(9)
+	for i := range rows {
+		d.Taps = append(d.Taps, i*step, i*width*d.LDW)
+	}
+	d.Src = values(r, max(rows, 1)*step+n, odds)
+	if r.IntN(2) == 0 {
+		d.Bias = values(r, n, odds)
+	}
+	if r.IntN(2) == 0 {
+		d.Lo, d.Hi = -1, 1
+	}
+	buf := values(r, guardZone+pix*d.LDD+guardZone, 0)
+	want := slices.Clone(buf)
+	d.Dst = buf[guardZone : guardZone+pix*d.LDD]
+	for p := range pix {
+		for c := range n {
+			var s float32
+			for i := 0; i < len(d.Taps); i += 2 {
+				for x := range width {
+					if at := p*stride + x; at >= d.First && at < d.Last {
+						s = FMA(d.Src[d.Off+d.Taps[i]+at*d.LDS+c], d.W[d.Taps[i+1]+x*d.LDW+c], s)
+					}
+				}
+			}
+			want[guardZone+p*d.LDD+c] = finishRef(s, d.Bias, c, d.Lo, d.Hi)
+		}
+	}
+	k.DepthwiseRow(&d, width, stride)
+	compare(t, fmt.Sprintf("%dx%d stride=%d pix=%d n=%d rows=%d first=%d last=%d", width, width, stride, pix, n, rows, d.First, d.Last), buf, want)
+}

@@ -45,6 +45,9 @@ func TestLayout(t *testing.T) {
 		{"DwTile.Pix", unsafe.Offsetof(d.Pix), 152},
 		{"DwTile.Lo", unsafe.Offsetof(d.Lo), 160},
 		{"DwTile.Hi", unsafe.Offsetof(d.Hi), 164},
+		{"DwTile.LDW", unsafe.Offsetof(d.LDW), 168},
+		{"DwTile.First", unsafe.Offsetof(d.First), 176},
+		{"DwTile.Last", unsafe.Offsetof(d.Last), 184},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is at %d, the assembly reads it at %d", c.field, c.got, c.want)

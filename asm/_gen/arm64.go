@@ -112,9 +112,14 @@ func generateNEON() ([]file, error) {
 	for pix := 1; pix <= neonPix; pix++ {
 		neonDepthwise(t, pix)
 	}
+	for _, w := range windows {
+		for pix := 1; pix <= neonPix; pix++ {
+			neonDepthwiseRow(t, w, pix)
+		}
+	}
 	neonElementwise(t)
 	neonPeak(t)
-	stubs, err := stubs("neon", "NEON", neonRows, neonLanes, neonVecs, neonPix)
+	stubs, err := stubs("neon", "NEON", table{neonRows, neonLanes, neonVecs, neonPix, neonPix})
 	if err != nil {
 		return nil, err
 	}

@@ -6,12 +6,13 @@ import (
 	"roundel/asm/gen/neon"
 )
 
-// neonDepthwise generates the depthwise kernel for pix pixels: four channels at a
-// time; the last block overlaps the one before it, so N must be at least 4. R0 the
-// tile, R1 Src, R2 W, R3 byte offset of the channel block, R4 its last value, R5 and
-// R6 the taps, R7 the pixel stride, R8 and R9 addresses.
-func neonDepthwise(t *text, pix int) {
-	t.fn(fmt.Sprintf("dwF32_%d_neon", pix), 8)
+// neonChannels generates a depthwise kernel: four channels at a time; the last block
+// overlaps the one before it, so N must be at least 4. body adds the products of the
+// taps that R5 points to and R6 counts. R0 the tile, R1 Src, R2 W, R3 the byte offset
+// of the channel block, R4 its last value, R7 LDS in bytes, R13 LDW in bytes, R14 First,
+// R19 Last; V5 and V6 are the bounds, accumulators start at V8.
+func neonChannels(t *text, name string, pix int, body func()) {
+	t.fn(name, 8)
 	t.i("MOVD t+0(FP), R0")
 	t.i("MOVD %d(R0), R1", dwSrc)
 	t.i("MOVD %d(R0), R15", dwOff)
@@ -26,6 +27,10 @@ func neonDepthwise(t *text, pix int) {
 	t.i("MOVD %d(R0), R11", dwLDD)
 	t.i("LSL $2, R11, R11")
 	t.i("MOVD %d(R0), R12", dwBias)
+	t.i("MOVD %d(R0), R13", dwLDW)
+	t.i("LSL $2, R13, R13")
+	t.i("MOVD %d(R0), R14", dwFirst)
+	t.i("MOVD %d(R0), R19", dwLast)
 	t.broadcast(5, dwLo, "R0")
 	t.broadcast(6, dwHi, "R0")
 	t.i("MOVD $0, R3")
@@ -44,14 +49,7 @@ func neonDepthwise(t *text, pix int) {
 	t.i("MOVD.P 8(R5), R15")
 	t.i("ADD R15<<2, R2, R9")
 	t.i("ADD R3, R9, R9")
-	t.i("FMOVQ (R9), F0")
-	for p := range pix {
-		t.i("FMOVQ (R8), F%d", 1+p%4)
-		if p < pix-1 {
-			t.i("ADD R7, R8, R8")
-		}
-		t.i("VFMLA V0.S4, V%d.S4, V%d.S4", 1+p%4, neonAcc+p)
-	}
+	body()
 	t.i("SUBS $2, R6, R6")
 	t.i("BNE tap")
 	t.label("bias")
@@ -78,6 +76,53 @@ func neonDepthwise(t *text, pix int) {
 	t.i("B block")
 	t.label("done")
 	t.i("RET")
+}
+
+// neonDepthwise generates the depthwise kernel of any taps.
+func neonDepthwise(t *text, pix int) {
+	neonChannels(t, fmt.Sprintf("dwF32_%d_neon", pix), pix, func() {
+		t.i("FMOVQ (R9), F0")
+		for p := range pix {
+			t.i("FMOVQ (R8), F%d", 1+p%4)
+			if p < pix-1 {
+				t.i("ADD R7, R8, R8")
+			}
+			t.i("VFMLA V0.S4, V%d.S4, V%d.S4", 1+p%4, neonAcc+p)
+		}
+	})
+}
+
+// neonDepthwiseRow generates the depthwise kernel of one window: weights in V24-V28,
+// inputs in V0-V3.
+func neonDepthwiseRow(t *text, w window, pix int) {
+	neonChannels(t, fmt.Sprintf("dwRowF32_%dx%ds%d_neon", pix, w.width, w.stride), pix, func() {
+		for x := range w.width {
+			t.i("FMOVQ (R9), F%d", 24+x)
+			if x < w.width-1 {
+				t.i("ADD R13, R9, R9")
+			}
+		}
+		n := w.inputs(pix)
+		for i := range n {
+			skip := fmt.Sprintf("skip%d", i)
+			if i < w.width-1 {
+				t.i("CMP $%d, R14", i)
+				t.i("BGT %s", skip)
+			}
+			if i >= n-w.width+1 {
+				t.i("CMP $%d, R19", i)
+				t.i("BLE %s", skip)
+			}
+			t.i("FMOVQ (R8), F%d", i%4)
+			w.uses(i, pix, func(p, x int) {
+				t.i("VFMLA V%d.S4, V%d.S4, V%d.S4", 24+x, i%4, neonAcc+p)
+			})
+			if i < w.width-1 || i >= n-w.width+1 {
+				t.label(skip)
+			}
+			t.i("ADD R7, R8, R8")
+		}
+	})
 }
 
 // neonLoop generates an elementwise kernel on whole vectors; lengths are multiples of

@@ -24,32 +24,49 @@ func genDepthwiseF32(g *gen, pix int) {
 	g.MOVQ(m(d.t, dwTaps+8), d.tapEnd)
 	g.SHLQ(operand.U8(3), d.tapEnd)
 	g.ADDQ(m(d.t, dwTaps), d.tapEnd)
-	g.XORQ(d.at, d.at)
-
-	g.Comment("Full vectors of channels")
-	g.Label("block")
-	g.LEAQ(m(d.at, g.lanes), d.tmp)
-	g.CMPQ(d.tmp, m(d.t, dwN))
-	g.JG(operand.LabelRef("tail"))
-	d.block("block", false)
-	g.ADDQ(imm(g.lanes), d.at)
-	g.JMP(operand.LabelRef("block"))
-
-	g.Comment("The last, partial vector")
-	g.Label("tail")
-	g.CMPQ(d.at, m(d.t, dwN))
-	g.JGE(operand.LabelRef("done"))
-	g.MOVQ(d.at, d.base[0])
-	g.MOVQ(m(d.t, dwN), reg.RCX)
-	g.SUBQ(d.base[0], reg.RCX)
-	g.colMasks(1, reg.RCX, d.tmp)
-	g.MOVQ(d.base[0], d.at)
-	d.block("tail", true)
-	g.Label("done")
+	g.channels(d.t, d.at, d.tmp, d.block)
 	g.end()
 }
 
-// dwGen holds the registers of a depthwise kernel. The mask, if any, is the first.
+// channels runs block for each vector of channels, at channel at. The last one is
+// masked (AVX-512) or overlaps the one before it (AVX2, where N is at least a vector).
+// at must be RCX.
+func (g *gen) channels(t, at, tmp reg.GPPhysical, block func()) {
+	g.XORQ(at, at)
+	if g.masks {
+		g.KXNORW(reg.K1, reg.K1, reg.K1)
+	}
+	g.Label("block")
+	g.LEAQ(m(at, g.lanes), tmp)
+	g.CMPQ(tmp, m(t, dwN))
+	g.JLE(operand.LabelRef("whole"))
+	if g.masks {
+		g.MOVQ(at, reg.R13)
+		g.NEGQ(at)
+		g.ADDQ(m(t, dwN), at)
+		g.colMasks(1, at, tmp)
+		g.MOVQ(reg.R13, at)
+	} else {
+		g.MOVQ(m(t, dwN), at)
+		g.SUBQ(imm(g.lanes), at)
+	}
+	g.Label("whole")
+	block()
+	g.ADDQ(imm(g.lanes), at)
+	g.CMPQ(at, m(t, dwN))
+	g.JL(operand.LabelRef("block"))
+}
+
+// loadChannels loads one vector of channels.
+func (g *gen) loadChannels(src operand.Mem, dst reg.VecPhysical) {
+	if g.masks {
+		g.loadMasked(src, 0, dst)
+		return
+	}
+	g.VMOVUPS(src, dst)
+}
+
+// dwGen holds the registers of a depthwise kernel.
 type dwGen struct {
 	*gen
 	pix                                              int
@@ -58,19 +75,19 @@ type dwGen struct {
 }
 
 // block computes one vector of channels of all pixels.
-func (d *dwGen) block(name string, masked bool) {
+func (d *dwGen) block() {
 	g := d.gen
-	weight, value := g.top(3), g.top(2)
+	weight := g.top(3)
 	for p := range d.pix {
 		g.zero(g.regs[p])
 	}
 	g.MOVQ(m(d.t, dwTaps), d.tap)
 	g.CMPQ(d.tap, d.tapEnd)
-	g.JEQ(operand.LabelRef(name + "_bias"))
-	g.Label(name + "_tap")
+	g.JEQ(operand.LabelRef("bias"))
+	g.Label("tap")
 	g.MOVQ(m(d.tap, 8), d.tmp)
 	g.ADDQ(d.at, d.tmp)
-	d.load(mi(d.w, 0, d.tmp, 4), masked, weight)
+	g.loadChannels(mi(d.w, 0, d.tmp, 4), weight)
 	g.MOVQ(m(d.tap, 0), d.tmp)
 	g.ADDQ(d.at, d.tmp)
 	g.LEAQ(mi(d.src, 0, d.tmp, 4), d.base[0])
@@ -82,53 +99,51 @@ func (d *dwGen) block(name string, masked bool) {
 		if p%3 > 0 {
 			src = mi(d.base[p/3], 0, d.stride, uint8(p%3))
 		}
-		if masked {
-			d.load(src, true, value)
-			g.VFMADD231PS(value, weight, g.regs[p])
+		if g.masks {
+			g.VFMADD231PS(src, weight, reg.K1, g.regs[p])
 		} else {
 			g.VFMADD231PS(src, weight, g.regs[p])
 		}
 	}
 	g.ADDQ(imm(16), d.tap)
 	g.CMPQ(d.tap, d.tapEnd)
-	g.JNE(operand.LabelRef(name + "_tap"))
+	g.JNE(operand.LabelRef("tap"))
 
-	g.Label(name + "_bias")
-	g.MOVQ(m(d.t, dwBias), d.tmp)
-	g.TESTQ(d.tmp, d.tmp)
-	g.JZ(operand.LabelRef(name + "_clamp"))
-	d.load(mi(d.tmp, 0, d.at, 4), masked, weight)
-	for p := range d.pix {
-		g.VADDPS(weight, g.regs[p], g.regs[p])
-	}
-	g.Label(name + "_clamp")
-	g.skipUnlessClamp(d.t, dwLo, dwHi, name+"_store")
-	g.VBROADCASTSS(m(d.t, dwLo), weight)
-	g.VBROADCASTSS(m(d.t, dwHi), value)
-	for p := range d.pix {
-		g.clampVec(g.regs[p], weight, value)
-	}
-	g.Label(name + "_store")
-	g.MOVQ(m(d.t, dwDst), d.base[0])
-	g.LEAQ(mi(d.base[0], 0, d.at, 4), d.base[0])
-	g.MOVQ(m(d.t, dwLDD), d.base[1])
-	g.SHLQ(operand.U8(2), d.base[1])
-	for p := range d.pix {
-		if masked {
-			g.storeMasked(g.regs[p], 0, m(d.base[0], 0))
-		} else {
-			g.VMOVUPS(g.regs[p], m(d.base[0], 0))
-		}
-		if p < d.pix-1 {
-			g.ADDQ(d.base[1], d.base[0])
-		}
-	}
+	g.Label("bias")
+	g.dwFinish(d.t, d.at, d.tmp, d.base[0], d.base[1], d.pix)
 }
 
-func (d *dwGen) load(src operand.Mem, masked bool, dst reg.VecPhysical) {
-	if masked {
-		d.loadMasked(src, 0, dst)
-		return
+// dwFinish adds the bias to the accumulators of pix pixels, clamps and stores them.
+// It uses the last two vectors but two as scratch, and the registers tmp, out and ldd.
+func (g *gen) dwFinish(t, at, tmp, out, ldd reg.GPPhysical, pix int) {
+	a, b := g.top(3), g.top(2)
+	g.MOVQ(m(t, dwBias), tmp)
+	g.TESTQ(tmp, tmp)
+	g.JZ(operand.LabelRef("clamp"))
+	g.loadChannels(mi(tmp, 0, at, 4), a)
+	for p := range pix {
+		g.VADDPS(a, g.regs[p], g.regs[p])
 	}
-	d.VMOVUPS(src, dst)
+	g.Label("clamp")
+	g.skipUnlessClamp(t, dwLo, dwHi, "store")
+	g.VBROADCASTSS(m(t, dwLo), a)
+	g.VBROADCASTSS(m(t, dwHi), b)
+	for p := range pix {
+		g.clampVec(g.regs[p], a, b)
+	}
+	g.Label("store")
+	g.MOVQ(m(t, dwDst), out)
+	g.LEAQ(mi(out, 0, at, 4), out)
+	g.MOVQ(m(t, dwLDD), ldd)
+	g.SHLQ(operand.U8(2), ldd)
+	for p := range pix {
+		if g.masks {
+			g.storeMasked(g.regs[p], 0, m(out, 0))
+		} else {
+			g.VMOVUPS(g.regs[p], m(out, 0))
+		}
+		if p < pix-1 {
+			g.ADDQ(ldd, out)
+		}
+	}
 }

@@ -16,16 +16,17 @@ type isa struct {
 	title string // for identifiers
 	lanes int    // float32 per vector
 	mr    int    // rows of the largest tile
+	mw    int    // pixels of the largest depthwise row tile
 	split int    // rows of a tile that share one base pointer; see rowAddr
 	regs  []reg.VecPhysical
 	masks bool // has lane masks (AVX-512)
 }
 
 var isas = map[string]isa{
-	"avx2": {name: "avx2", title: "AVX2", lanes: 8, mr: 6, regs: []reg.VecPhysical{
+	"avx2": {name: "avx2", title: "AVX2", lanes: 8, mr: 6, mw: 8, regs: []reg.VecPhysical{
 		reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
 		reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15}},
-	"avx512": {name: "avx512", title: "AVX512", lanes: 16, mr: 14, split: 7, masks: true, regs: []reg.VecPhysical{
+	"avx512": {name: "avx512", title: "AVX512", lanes: 16, mr: 14, mw: 12, split: 7, masks: true, regs: []reg.VecPhysical{
 		reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7,
 		reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
 		reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23,

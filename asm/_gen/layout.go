@@ -21,16 +21,19 @@ const (
 	tileHi    = 196
 	tileAhead = 200
 
-	dwDst  = 0
-	dwSrc  = 24
-	dwW    = 48
-	dwBias = 72
-	dwTaps = 96
-	dwLDD  = 120
-	dwLDS  = 128
-	dwOff  = 136
-	dwN    = 144
-	dwPix  = 152
-	dwLo   = 160
-	dwHi   = 164
+	dwDst   = 0
+	dwSrc   = 24
+	dwW     = 48
+	dwBias  = 72
+	dwTaps  = 96
+	dwLDD   = 120
+	dwLDS   = 128
+	dwOff   = 136
+	dwN     = 144
+	dwPix   = 152
+	dwLo    = 160
+	dwHi    = 164
+	dwLDW   = 168
+	dwFirst = 176
+	dwLast  = 184
 )
