@@ -57,7 +57,7 @@ func Eval(ctx context.Context, g *Graph, feeds map[string]tensor.Any) (map[strin
 // checkFeed compares a tensor with the declaration of the input it is for.
 func checkFeed(in ValueInfo, t tensor.Any) error {
 	got := typeOf(t)
-	bad := got.DType != in.Type.DType || in.Type.Ranked && len(got.Dims) != len(in.Type.Dims)
+	bad := in.Type.DType != tensor.Invalid && got.DType != in.Type.DType || in.Type.Ranked && len(got.Dims) != len(in.Type.Dims)
 	for i := 0; in.Type.Ranked && !bad && i < len(got.Dims); i++ {
 		_, ok := sameDim(in.Type.Dims[i], got.Dims[i])
 		bad = !ok

@@ -93,29 +93,39 @@ func parseSig(sig string) []sigField {
 	return out
 }
 
-// opTable is the operator table, built on first use.
-var opTable = sync.OnceValue(func() map[string]*OpDef {
-	t := map[string]*OpDef{}
-	for _, family := range [][]OpDef{
-		elementwiseOps(), logicOps(), activationOps(), reduceOps(), moveOps(), gatherOps(), generatorOps(), matmulOps(),
-		convOps(), poolOps(), normOps(), resizeOps(), detectOps(), rnnOps(), controlOps(), quantOps(),
-	} {
-		for _, d := range family {
-			if t[d.Name] != nil {
-				panic("nn: operator " + d.Name + " is in the table twice")
+// opTable is the operator table, built on first use. (It cannot be a sync.OnceValue: the table refers to the
+// interpreter, which looks up the table.)
+var opTable struct {
+	once sync.Once
+	rows map[string]*OpDef
+}
+
+// table returns the operator table.
+func table() map[string]*OpDef {
+	opTable.once.Do(func() {
+		t := map[string]*OpDef{}
+		for _, family := range [][]OpDef{
+			elementwiseOps(), logicOps(), activationOps(), reduceOps(), moveOps(), gatherOps(), generatorOps(), matmulOps(),
+			convOps(), poolOps(), normOps(), resizeOps(), detectOps(), rnnOps(), controlOps(), quantOps(),
+		} {
+			for _, d := range family {
+				if t[d.Name] != nil {
+					panic("nn: operator " + d.Name + " is in the table twice")
+				}
+				d.in = parseSig(d.Sig)
+				t[d.Name] = &d
 			}
-			d.in = parseSig(d.Sig)
-			t[d.Name] = &d
 		}
-	}
-	return t
-})
+		opTable.rows = t
+	})
+	return opTable.rows
+}
 
 // lookup returns the row of an operator, or nil.
-func lookup(op string) *OpDef { return opTable()[op] }
+func lookup(op string) *OpDef { return table()[op] }
 
 // Ops returns the names of the operators that can be inferred and executed, sorted.
-func Ops() []string { return slices.Sorted(maps.Keys(opTable())) }
+func Ops() []string { return slices.Sorted(maps.Keys(table())) }
 
 // checkInputs compares the number and the element types of the inputs of n with the signature.
 func (d *OpDef) checkInputs(n *Node, in []Type) error {

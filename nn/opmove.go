@@ -405,17 +405,23 @@ func evalTile(c *EvalCtx) error {
 	return nil
 }
 
-// castType returns the element type a Cast asks for.
-func castType(c *InferCtx) (tensor.DType, error) {
+// castType returns the element type a Cast asks for; bits is 4 for the types that are stored in 8 bits.
+func castType(c *InferCtx) (dt tensor.DType, bits int, err error) {
 	if c.node.Op == "CastLike" {
-		return c.in[1].DType, nil
+		return c.in[1].DType, 0, nil
 	}
-	to := c.node.Int("to", 0)
-	dt, ok := onnxTypes[to]
-	if !ok {
-		return 0, fmt.Errorf("cannot cast to ONNX element type %d", to)
+	switch to := c.node.Int("to", 0); to {
+	case 21:
+		return tensor.Uint8, 4, nil
+	case 22:
+		return tensor.Int8, 4, nil
+	default:
+		dt, ok := onnxTypes[to]
+		if !ok {
+			return 0, 0, fmt.Errorf("cannot cast to ONNX element type %d", to)
+		}
+		return dt, 0, nil
 	}
-	return dt, nil
 }
 
 // onnxTypes maps the element type numbers of ONNX, which attributes carry.
@@ -423,20 +429,33 @@ var onnxTypes = map[int64]tensor.DType{1: tensor.Float32, 2: tensor.Uint8, 3: te
 	6: tensor.Int32, 7: tensor.Int64, 9: tensor.Bool, 10: tensor.Float16, 11: tensor.Float64, 12: tensor.Uint32, 13: tensor.Uint64, 16: tensor.BFloat16}
 
 func inferCast(c *InferCtx) error {
-	dt, err := castType(c)
+	dt, bits, err := castType(c)
 	if err != nil {
 		return err
 	}
 	c.out[0] = c.in[0]
 	c.out[0].DType = dt
-	if v, ok := c.exprs(0); ok && dt != tensor.Bool {
+	if v, ok := c.exprs(0); ok && dt != tensor.Bool && bits == 0 {
 		c.know(0, v)
 	}
 	return nil
 }
 
 func evalCast(c *EvalCtx) error {
-	c.put(0, tensor.Cast(c.arg[0], c.out[0].DType))
+	dt, bits, err := castType(c.InferCtx)
+	if err != nil {
+		return err
+	}
+	x := c.arg[0]
+	if bits == 4 { // keep the low bits, with the sign
+		x = tensor.Map(tensor.Cast(x, tensor.Int64).(*tensor.Dense[int64]), func(v int64) int64 {
+			if v &= 15; dt == tensor.Int8 && v > 7 {
+				v -= 16
+			}
+			return v
+		})
+	}
+	c.put(0, tensor.Cast(x, dt))
 	return nil
 }
 

@@ -1,4 +1,0 @@
-package nn
-
-func controlOps() []OpDef { return nil }
-func quantOps() []OpDef   { return nil }
