@@ -36,7 +36,14 @@ const (
 	noOp      = "operator not implemented"
 	noType    = "element type or container not supported"
 	noFeature = "feature not supported"
+	deviates  = "deviates on purpose"
 )
+
+// deviations are cases in which we follow ONNX Runtime and PyTorch on purpose, which disagree with the expected values.
+var deviations = map[string]string{
+	"test_resize_downsample_scales_cubic_align_corners":  "length_resized is the extent of the output, not input times scale",
+	"test_resize_downsample_scales_linear_align_corners": "length_resized is the extent of the output, not input times scale",
+}
 
 // TestConformance runs the node tests of the ONNX standard with nn.Eval. They are
 // in ROUNDEL_ONNX_TESTS, one directory for each case with model.onnx and
@@ -54,6 +61,12 @@ func TestConformance(t *testing.T) {
 	var all []outcome
 	for _, m := range models {
 		o := runCase(filepath.Dir(m))
+		if why := deviations[o.name]; why != "" {
+			if o.status != fail {
+				t.Errorf("%s: %s, but it is listed as a deviation", o.name, o.status)
+			}
+			o.status, o.err = deviates, errors.New(why)
+		}
 		if o.status == fail {
 			t.Errorf("%s (%s): %v", o.name, o.op, o.err)
 		}
@@ -81,6 +94,10 @@ func runCase(dir string) (o outcome) {
 	}
 	o.op = caseOp(m, o.name)
 	for _, n := range m.Graph.Nodes {
+		if n.OpType == "CastLike" && slices.ContainsFunc(m.Graph.Inputs, fourBits) {
+			o.status = noType // they are stored in 8 bits, so CastLike cannot tell
+			return o
+		}
 		if n.Domain != "" && n.Domain != "ai.onnx" {
 			o.status = noDomain
 			return o
@@ -117,6 +134,11 @@ func runCase(dir string) (o outcome) {
 	}
 	o.status = pass
 	return o
+}
+
+// fourBits reports whether v is declared with elements of 4 bits.
+func fourBits(v *onnx.ValueInfo) bool {
+	return v.Type != nil && v.Type.Tensor != nil && v.Type.Tensor.ElemType.Bits() == 4
 }
 
 // caseOp names the operator that a case is about: its first one, except for the expanded forms of functions.
