@@ -168,14 +168,23 @@ func gemmTNGeneric(t *Tile) {
 	}
 }
 
+// dwGeneric sums in a buffer, so that Dst may be Src when there is one tap, as in the other tables.
 func dwGeneric(t *DwTile) {
+	var buf [genericNR]float32
 	for p := range t.Pix {
-		dst := t.Dst[p*t.LDD:][:t.N]
-		clear(dst)
-		for i := 0; i+1 < len(t.Taps); i += 2 {
-			fmaRows(dst, t.Src[t.Off+t.Taps[i]+p*t.LDS:], t.W[t.Taps[i+1]:])
+		for j := 0; j < t.N; j += genericNR {
+			dst := t.Dst[p*t.LDD+j:][:min(genericNR, t.N-j)]
+			acc := buf[:len(dst)]
+			clear(acc)
+			for i := 0; i+1 < len(t.Taps); i += 2 {
+				fmaRows(acc, t.Src[t.Off+t.Taps[i]+p*t.LDS+j:], t.W[t.Taps[i+1]+j:])
+			}
+			var bias []float32
+			if t.Bias != nil {
+				bias = t.Bias[j:]
+			}
+			finish(dst, acc, bias, t.Lo, t.Hi)
 		}
-		finish(dst, dst, t.Bias, t.Lo, t.Hi)
 	}
 }
 
