@@ -1,10 +1,6 @@
 package tensor
 
-import (
-	"sync"
-
-	"roundel/asm"
-)
+import "roundel/asm"
 
 // stripFloats bounds the padded rows that a worker holds at a time (256 KiB).
 const stripFloats = 64 << 10
@@ -31,10 +27,8 @@ type convJob struct {
 	dwFn  func(worker, i int)
 }
 
-var convJobs sync.Pool
-
 func getConvJob(c *PackedConv, p *Pool) *convJob {
-	j, _ := convJobs.Get().(*convJob)
+	j := reuse(p, &p.convs)
 	if j == nil {
 		j = &convJob{}
 		j.fn, j.dwFn = j.chunk, j.dwChunk
@@ -48,10 +42,11 @@ func getConvJob(c *PackedConv, p *Pool) *convJob {
 }
 
 func (j *convJob) release() {
+	p := j.p
 	clear(j.tiles)
 	clear(j.dws)
 	*j = convJob{tiles: j.tiles, dws: j.dws, taps: j.taps, fn: j.fn, dwFn: j.dwFn}
-	convJobs.Put(j)
+	keep(p, &p.convs, j)
 }
 
 func (j *convJob) bind(dst, src []float32, h, w int, ep Epilogue) {

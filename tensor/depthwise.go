@@ -24,7 +24,8 @@ func (c *PackedConv) runDepthwise(dst, src []float32, h, w int, ep Epilogue, p *
 // rows shared by neighbouring output rows stay in L1.
 const (
 	groupFloats = 9 << 10
-	groupLeast  = 64
+	groupLeast  = 128
+	slabFloats  = 48 << 10 // input of the rows that are done before the next channels (192 KiB)
 )
 
 // dwChunk computes one block of output rows, some channels at a time.
@@ -40,18 +41,22 @@ func (j *convJob) dwChunk(worker, i int) {
 		group = panelWidth(k, (p.InC+groups-1)/groups)
 	}
 	sliding := p.DilW == 1 && asm.HasRow(p.KW, p.StrideW) && p.PadL < p.KW && p.PadR < p.KW
-	for c := 0; c < p.InC; c += group {
-		t.N = min(group, p.InC-c)
-		t.W, t.Bias = j.c.dw[c:], j.ep.bias(c, t.N)
-		for y := r0; y < r1; y++ {
-			if sliding {
-				j.dwRow(t, worker, y, c)
-			} else {
-				j.dwTaps(t, worker, y, c)
+	slab := max(slabFloats/(p.StrideH*j.w*p.InC), 1)
+	for ; r0 < r1; r0 += slab {
+		end := min(r0+slab, r1)
+		for c := 0; c < p.InC; c += group {
+			t.N = min(group, p.InC-c)
+			t.W, t.Bias = j.c.dw[c:], j.ep.bias(c, t.N)
+			for y := r0; y < end; y++ {
+				if sliding {
+					j.dwRow(t, worker, y, c)
+				} else {
+					j.dwTaps(t, worker, y, c)
+				}
 			}
 		}
+		j.ep.rest(k, j.dst, p.OutC, r0*j.ow, (end-r0)*j.ow, 0, p.OutC)
 	}
-	j.ep.rest(k, j.dst, p.OutC, r0*j.ow, (r1-r0)*j.ow, 0, p.OutC)
 }
 
 // rowTaps collects the kernel rows inside the image at output row y, as offsets into

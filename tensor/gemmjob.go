@@ -1,10 +1,6 @@
 package tensor
 
-import (
-	"sync"
-
-	"roundel/asm"
-)
+import "roundel/asm"
 
 // Blocking of the GEMM drivers, in floats. They matter for speed only: an element's
 // chain continues through dst from one block of k to the next.
@@ -41,12 +37,10 @@ type gemmJob struct {
 	fn    func(worker, i int)
 }
 
-var gemmJobs sync.Pool
-
 var zeroTap = []int{0}
 
 func getGemmJob(p *Pool, k asm.Kernels) *gemmJob {
-	j, _ := gemmJobs.Get().(*gemmJob)
+	j := reuse(p, &p.gemms)
 	if j == nil {
 		j = &gemmJob{}
 		j.fn = j.chunk
@@ -60,13 +54,14 @@ func getGemmJob(p *Pool, k asm.Kernels) *gemmJob {
 
 // release returns what the job holds and forgets its operands.
 func (j *gemmJob) release() {
+	p := j.p
 	if j.scratch != nil {
-		j.p.giveBack(j.scratch)
+		p.giveBack(j.scratch)
 	}
 	clear(j.tiles)
 	clear(j.panels)
 	*j = gemmJob{panels: j.panels[:0], tiles: j.tiles, fn: j.fn}
-	gemmJobs.Put(j)
+	keep(p, &p.gemms, j)
 }
 
 func (j *gemmJob) run() {

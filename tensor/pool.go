@@ -24,8 +24,10 @@ type Pool struct {
 	wg   sync.WaitGroup
 	help func() // p.helper, bound once so that starting it allocates nothing
 
-	mu   sync.Mutex
-	free [][]float32 // scratch given back
+	mu    sync.Mutex
+	free  [][]float32 // scratch given back
+	gemms []*gemmJob  // drivers' states, kept for reuse
+	convs []*convJob
 }
 
 // NewPool returns a pool of the given number of workers (at least 1) whose drivers
@@ -123,6 +125,26 @@ func (p *Pool) giveBack(s []float32) {
 	if cap(p.free[small]) < cap(s) {
 		p.free[small] = s
 	}
+}
+
+// reuse takes the last element of a list that p.mu guards, or returns nil.
+func reuse[T any](p *Pool, list *[]*T) *T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(*list) - 1
+	if n < 0 {
+		return nil
+	}
+	j := (*list)[n]
+	*list = (*list)[:n]
+	return j
+}
+
+// keep puts an element on a list that p.mu guards.
+func keep[T any](p *Pool, list *[]*T, j *T) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*list = append(*list, j)
 }
 
 // aligned returns n zeroed floats that start on a cache line. Go aligns an
