@@ -50,9 +50,9 @@ func (p *Pool) Kernels() asm.Kernels { return p.k }
 // For calls f(worker, i) once for each i in [0, n) and returns when all calls have.
 // Two calls that run at the same time have different workers in [0, Workers()).
 //
-// A For inside f, or from another goroutine while one is under way, runs inline,
-// in ascending order, as worker 0: its f must not use scratch shared by worker
-// number with the outer one.
+// While a For with several chunks is under way, another one (inside f, or from
+// another goroutine) runs inline, in ascending order, as worker 0: its f must not use
+// scratch that it shares with the outer one by worker number.
 func (p *Pool) For(n int, f func(worker, i int)) {
 	if p.workers == 1 || n < 2 || !p.busy.CompareAndSwap(false, true) {
 		for i := range n {
