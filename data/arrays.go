@@ -81,6 +81,9 @@ func (r reader) npy(path, name string) ([]entry, error) {
 	return r.records(name, []Input{in}, []rows{a}, nil, Preprocess{})
 }
 
+// maxSamples bounds the samples of one array, each of which takes memory before it is read.
+const maxSamples = 1 << 22
+
 // records lists the rows of one array per input. An array that is itself what the model wants counts as one row.
 func (r reader) records(name string, inputs []Input, arrays []rows, labels []int64, def Preprocess) ([]entry, error) {
 	n := -1
@@ -98,6 +101,14 @@ func (r reader) records(name string, inputs []Input, arrays []rows, labels []int
 		if (*shape)[0] != n {
 			return nil, fmt.Errorf("input %q has %d samples, input %q has %d", inputs[0].Name, n, in.Name, (*shape)[0])
 		}
+	}
+	for i, a := range arrays {
+		if a.plan.shape[1:].Len() == 0 {
+			return nil, fmt.Errorf("the samples for input %q have shape %v, which is empty", inputs[i].Name, a.plan.shape[1:])
+		}
+	}
+	if n > maxSamples {
+		return nil, fmt.Errorf("%d samples; at most %d are supported, is the first dimension the one that counts them?", n, maxSamples)
 	}
 	if labels != nil && len(labels) != n {
 		return nil, fmt.Errorf("%d labels for %d samples", len(labels), n)

@@ -177,6 +177,7 @@ func TestSourceErrors(t *testing.T) {
 		"two.npz": npzBytes(zip.Store, "a", f32, "b", tensor.New[float32](3, 1)), "bomb.npz": bomb, "cut.npz": npzBytes(zip.Store, "a", f32)[:100],
 		"flabels.npz": npzBytes(zip.Store, "a", f32, "labels", tensor.New[float32](2)), "nothing.npz": npzBytes(zip.Store),
 		"huge.gz": hugeIdx, "short.idx": idxBytes(8, []byte{1}, 2, 1), "odd.idx": idxBytes(7, nil, 1), "notidx.gz": gz([]byte("hello world")),
+		"thin.npy": npyFile(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 0), }"), "long.npy": npyBytes(tensor.New[uint8](maxSamples + 1)),
 		"few.txt": []byte("1\n"), "names.txt": []byte("b.png 1\n"), "nolabel.txt": []byte("a.png one\n"), "twice.txt": []byte("a.png 1\na.png 2\n"), "negative.npy": npyBytes(tensor.From([]int8{-1, 0}, 2)),
 		"pair/a.png": shade(1, 1, 1), "pair/b.png": shade(1, 1, 1),
 	})
@@ -204,6 +205,8 @@ func TestSourceErrors(t *testing.T) {
 		{"image of wrong shape", "sizes", want(tensor.Float32, 1, 2, 2), []string{"a.png", "[3 2 2]", "preprocessing"}},
 		{"scalar", "scalar.npy", none, []string{"scalar.npy", "no dimensions"}},
 		{"no rows", "none.npy", none, []string{"no samples"}},
+		{"empty rows", "thin.npy", none, []string{"thin.npy", "empty"}},
+		{"too many rows", "long.npy", none, []string{"long.npy", "at most"}},
 		{"several inputs", "a.npy", Options{Inputs: []Input{{Name: "p"}, {Name: "q"}}}, []string{"p, q", ".npz"}},
 		{"npz rows differ", "two.npz", none, []string{"two.npz", "2 samples", "has 3"}},
 		{"npz input absent", "two.npz", want(tensor.Float32, 2), []string{`"x"`, "a, b"}},
