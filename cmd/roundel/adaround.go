@@ -13,6 +13,7 @@ import (
 	"roundel/nn/prepare"
 	"roundel/onnx"
 	"roundel/onnx/convert"
+	"roundel/quantsim/encoding"
 )
 
 // runAdaround rounds the weights and writes the model and its parameter encodings, in AIMET's form.
@@ -28,7 +29,7 @@ func runAdaround(ctx context.Context, env *environment, args []string) error {
 	df.add(fs)
 	q.addRounding(fs)
 	machine.add(fs)
-	q.outputBits, q.batchSize = 8, 32
+	q.outputBits, q.batchSize, q.encodingVersion = 8, 32, encoding.DefaultVersion
 	pos, err := parse(env, fs, args, "MODEL")
 	if err != nil {
 		return err

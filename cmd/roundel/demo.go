@@ -11,6 +11,7 @@ import (
 	"roundel/nn"
 	"roundel/onnx"
 	"roundel/onnx/convert"
+	"roundel/quantsim/encoding"
 	"roundel/tensor"
 )
 
@@ -66,7 +67,7 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 	dir := fs.String("o", "roundel-demo", "folder for the results")
 	var machine machineFlags
 	machine.add(fs)
-	q := quantFlags{paramBits: 4, outputBits: 8, batchSize: 32, scheme: "tf_enhanced", mem: "1G"}
+	q := quantFlags{paramBits: 4, outputBits: 8, batchSize: 32, scheme: "tf_enhanced", mem: "1G", encodingVersion: encoding.DefaultVersion}
 	d := adaround.DefaultConfig()
 	q.positions, q.lr = d.Positions, d.LearningRate
 	fs.StringVar(&q.solver, "solver", string(d.Solver), "rounding solver: fast or adam")

@@ -55,9 +55,14 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 			return fmt.Errorf("%s and %s have different outputs: %q and %q", l.path, *against, graph.Outputs[0].Name, j.float.Outputs[0].Name)
 		}
 	}
-	if j.eval, err = df.open(*dataPath, l.graph); err != nil {
+	src, err := df.open(*dataPath, l.graph)
+	if err != nil {
 		return err
 	}
+	if !src.Labelled() && *encodings == "" && *against == "" {
+		return fmt.Errorf("%s has no labels and there is nothing to compare with: give --labels, --encodings or --against", *dataPath)
+	}
+	j.eval = src
 	vs := []*variant{{name: "float"}}
 	v := &variant{name: l.prefix()}
 	if *encodings != "" {
@@ -77,9 +82,6 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	}
 	fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), *dataPath)
 	printVariants(env, vs)
-	if v.run == nil && vs[0].score.labelled == 0 {
-		return fmt.Errorf("%s has no labels and there is nothing to compare with: give --labels, --encodings or --against", *dataPath)
-	}
 	return nil
 }
 

@@ -10,45 +10,56 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"roundel/internal/atomicfile"
-	"roundel/onnx"
-	"roundel/onnx/convert"
 	"roundel/quantsim"
 	"roundel/quantsim/encoding"
+	"roundel/quantsim/export"
 	"roundel/report"
 )
 
 // simulation is the type of a calibrated model, named here for tables of variants.
 type simulation = *quantsim.Sim
 
-// export writes the rounded model, its encodings and the report, and prints the hash of each.
+// export writes the rounded model, its encodings, the same as QDQ ONNX, and the report, and prints the hash of each.
 func (j *job) export(env *environment, l *loaded, dir string, vs []*variant) error {
-	prefix := filepath.Join(dir, l.prefix()+fmt.Sprintf("_w%da%d", j.simulate.ParamBits, j.simulate.OutputBits))
-	m, err := convert.ToModel(j.rounded.Graph, l.model)
-	if err != nil {
+	name := l.prefix() + fmt.Sprintf("_w%da%d", j.simulate.ParamBits, j.simulate.OutputBits)
+	o := j.files
+	o.QDQ = o.QDQ && j.hasONNXTypes()
+	if err := export.Write(j.sim, l.model, dir, name, o); err != nil {
 		return err
 	}
-	if err := onnx.Write(prefix+".onnx", m); err != nil {
+	if err := report.Write(filepath.Join(dir, name+".html"), j.page(l, vs)); err != nil {
 		return err
 	}
-	enc, err := j.sim.Encodings(quantsim.EncodingsOptions{})
-	if err != nil {
-		return err
+	names := []string{name + ".onnx", name + ".encodings"}
+	if o.QDQ {
+		names = append(names, name+"_qdq.onnx")
+	} else if j.files.QDQ {
+		fmt.Fprintln(env.stdout, "no QDQ model: ONNX has integers of 4, 8 and 16 bits only")
 	}
-	if err := atomicfile.Write(prefix+".encodings", func(w io.Writer) error { return enc.Write(w, encoding.DefaultVersion) }); err != nil {
-		return err
-	}
-	if err := report.Write(prefix+".html", j.page(l, vs)); err != nil {
-		return err
-	}
-	for _, name := range []string{prefix + ".onnx", prefix + ".encodings", prefix + ".html"} {
-		sum, err := hashFile(name)
+	for _, name := range append(names, name+".html") {
+		path := filepath.Join(dir, name)
+		sum, err := hashFile(path)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(env.stdout, "wrote %s sha256 %s\n", name, sum)
+		fmt.Fprintf(env.stdout, "wrote %s sha256 %s\n", path, sum)
 	}
 	return nil
+}
+
+// hasONNXTypes reports whether ONNX has an integer type for every bitwidth in use.
+func (j *job) hasONNXTypes() bool {
+	for _, name := range j.sim.Tensors() {
+		st, _ := j.sim.State(name)
+		if st.Enabled && st.Grid.Type == encoding.Int {
+			switch st.Grid.Bits {
+			case 4, 8, 16, 32:
+			default:
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func hashFile(path string) (string, error) {

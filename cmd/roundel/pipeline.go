@@ -14,6 +14,7 @@ import (
 	"roundel/nn"
 	"roundel/quantsim"
 	"roundel/quantsim/encoding"
+	"roundel/quantsim/export"
 	"roundel/tensor"
 )
 
@@ -29,6 +30,8 @@ type quantFlags struct {
 	bits                  overrideFlag
 	ignore                string
 	batchSize             int
+	encodingVersion       string
+	noQDQ                 bool
 }
 
 func (q *quantFlags) addRounding(fs *flag.FlagSet) {
@@ -50,6 +53,8 @@ func (q *quantFlags) addRounding(fs *flag.FlagSet) {
 func (q *quantFlags) addSimulation(fs *flag.FlagSet) {
 	fs.IntVar(&q.outputBits, "output-bits", 8, "bits of the activations, 4 to 16")
 	fs.IntVar(&q.batchSize, "batch-size", 32, "samples of one calibration batch")
+	fs.StringVar(&q.encodingVersion, "encoding-version", encoding.DefaultVersion, "of the encodings file: 0.6.1, 1.0.0 or 2.0.0")
+	fs.BoolVar(&q.noQDQ, "no-qdq", false, "write no QDQ model")
 }
 
 func (q *quantFlags) addProgress(fs *flag.FlagSet) {
@@ -158,6 +163,14 @@ func (q *quantFlags) simulation(threads int) (quantsim.Config, error) {
 	return c, nil
 }
 
+// exports returns what is written.
+func (q *quantFlags) exports() (export.Options, error) {
+	if err := encoding.CheckVersion(q.encodingVersion); err != nil {
+		return export.Options{}, usagef("--encoding-version: %w", err)
+	}
+	return export.Options{Version: q.encodingVersion, QDQ: !q.noQDQ}, nil
+}
+
 // parseBytes reads a size such as 1.5G, 800M or 1073741824.
 func parseBytes(s string) (int64, error) {
 	text, unit := strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(s)), "B"), 1.0
@@ -178,6 +191,7 @@ func parseBytes(s string) (int64, error) {
 // job is one quantization: the float graph, the data, and what becomes of them.
 type job struct {
 	float    *nn.Graph // prepared: batch normalisation folded
+	prepared string    // what the preparation did, to be said once the inputs are known to be good
 	calib    sampler
 	eval     sampler
 	pool     *tensor.Pool
@@ -185,6 +199,7 @@ type job struct {
 	batch    int
 	rounding adaround.Config
 	simulate quantsim.Config
+	files    export.Options
 
 	rounded *adaround.Result
 	params  *encoding.File // of the rounded weights
@@ -206,6 +221,10 @@ func (j *job) round(ctx context.Context) error {
 	cfg.Progress = func(p adaround.Progress) {
 		switch {
 		case stage == nil:
+			if j.prepared != "" {
+				j.reporter.Message("%s", j.prepared)
+				j.prepared = ""
+			}
 			j.reporter.Message("predicted peak memory %s", formatBytes(p.PeakBytes))
 			stage = j.reporter.Stage("rounding", int64(p.Total), 0)
 		case p.Done && p.Report != nil:

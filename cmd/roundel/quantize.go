@@ -89,6 +89,9 @@ func newJob(env *environment, q *quantFlags, machine *machineFlags) (*job, error
 	if j.simulate, err = q.simulation(machine.threads); err != nil {
 		return nil, err
 	}
+	if j.files, err = q.exports(); err != nil {
+		return nil, err
+	}
 	j.reporter, err = q.reporter(env)
 	return j, err
 }
@@ -111,7 +114,7 @@ func (j *job) prepare(ctx context.Context, l *loaded) error {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
 	if n := len(rep.Done); n > 0 {
-		j.reporter.Message("prepared %s: %d rewrites (%s)", filepath.Base(l.path), n, countRewrites(rep))
+		j.prepared = fmt.Sprintf("prepared %s: %d rewrites (%s)", filepath.Base(l.path), n, countRewrites(rep))
 	}
 	j.float = g
 	return nil

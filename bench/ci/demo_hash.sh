@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs the demo with every instruction set of this machine, one and two threads, the plain Go build and the arm64
+# build under qemu, and compares everything it prints, which includes the SHA-256 of every file it writes.
+set -eu
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+export CGO_ENABLED=0
+go build -trimpath -o "$dir/native" ./cmd/roundel
+go build -trimpath -tags purego -o "$dir/purego" ./cmd/roundel
+GOARCH=arm64 go build -trimpath -o "$dir/arm64" ./cmd/roundel
+failed=0
+try() { # name, threads, command...
+	name=$1 threads=$2
+	shift 2
+	rm -rf "$dir/out"
+	(cd "$dir" && "$@" demo --progress off --threads "$threads" -o out >"$name.txt")
+	[ -f "$dir/want.txt" ] || cp "$dir/$name.txt" "$dir/want.txt"
+	if cmp -s "$dir/want.txt" "$dir/$name.txt"; then echo "same bytes: $name"; else
+		echo "DIFFERENT: $name"
+		diff "$dir/want.txt" "$dir/$name.txt" || true
+		failed=1
+	fi
+}
+for isa in $("$dir/native" version | sed -n 's/.*(available: \(.*\); .*/\1/p' | tr -d ,); do
+	try "$isa" 2 env ROUNDEL_ISA="$isa" "$dir/native"
+done
+try one-thread 1 "$dir/native"
+try purego 2 "$dir/purego"
+if command -v qemu-aarch64 >/dev/null; then try arm64-qemu 2 qemu-aarch64 -cpu max "$dir/arm64"; else echo "SKIPPED arm64: no qemu-aarch64"; fi
+cat "$dir/want.txt"
+exit $failed
