@@ -81,6 +81,10 @@ type Kernels struct {
 	qdq      func(dst, src []float32, scale, zero, lo, hi float32)
 	minMax   func(src []float32) (lo, hi float32)
 	peak     func(n int)
+
+	clampGain gainFunc // see rounding.go
+	clampGrad func(z, y []float32, lo, hi, scale float32)
+	roundStep stepFunc
 	peakOps  int // floating-point operations per round of peak
 }
 
@@ -260,7 +264,7 @@ func (k *Kernels) Peak(n int) (flops float64) {
 }
 
 // Available returns all tables this machine can run, generic first, best last.
-func Available() []Kernels { return available() }
+func Available() []Kernels { return withRounding(available()) }
 
 // ByName returns the table of the named instruction set, or an error that lists
 // those this machine can run.

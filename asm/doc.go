@@ -13,3 +13,5 @@ package asm
 //go:generate go -C _gen run . -isa avx2
 //go:generate go -C _gen run . -isa avx512
 //go:generate go -C _gen run . -isa neon
+//go:generate go -C _gen run . -isa rounding-avx2
+//go:generate go -C _gen run . -isa rounding-avx512

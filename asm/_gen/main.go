@@ -8,10 +8,11 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 func main() {
-	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon")
+	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon, rounding-avx2, rounding-avx512")
 	dir := flag.String("dir", "..", "directory of package asm")
 	flag.Parse()
 	files, err := generate(*name)
@@ -35,6 +36,9 @@ type file struct {
 func generate(name string) ([]file, error) {
 	if a, ok := isas[name]; ok {
 		return generateAMD64(a)
+	}
+	if a, ok := isas[strings.TrimPrefix(name, "rounding-")]; ok {
+		return generateRounding(a)
 	}
 	if name == "neon" {
 		return generateNEON()
