@@ -1,10 +1,10 @@
-// Command kernels measures the kernel drivers, one thread, as a fraction of a
+// Command kernels measures the kernel drivers as a fraction of a one-thread
 // register-only multiply-add loop run in the same minute.
 //
 // The shapes of one group and the peak loop take turns, so that a busy neighbour
 // slows all of them down alike; best and median of the rounds are printed.
 //
-//	go run ./bench/kernels [-isa avx2,avx512] [-rounds 15] [-run regexp]
+//	go run ./bench/kernels [-isa avx2,avx512] [-workers 1] [-rounds 15] [-run regexp]
 package main
 
 import (
@@ -34,6 +34,7 @@ type contender struct {
 
 func main() {
 	isas := flag.String("isa", "", "comma-separated instruction sets; empty: all but generic")
+	workers := flag.Int("workers", 1, "workers of the pool; the peak is always that of one thread")
 	rounds := flag.Int("rounds", 15, "rounds of taking turns")
 	filter := flag.String("run", "", "regular expression that selects shapes")
 	flag.Parse()
@@ -45,15 +46,15 @@ func main() {
 		if *isas == "" && k.ISA == "generic" || *isas != "" && !slices.Contains(strings.Split(*isas, ","), k.ISA) {
 			continue
 		}
-		if err := measure(k, re, *rounds); err != nil {
+		if err := measure(k, re, *workers, *rounds); err != nil {
 			log.Fatal("kernels: ", err)
 		}
 	}
 }
 
 // measure times all shapes that match on one kernel table and prints them.
-func measure(k asm.Kernels, re *regexp.Regexp, rounds int) error {
-	p := tensor.NewPool(1, k)
+func measure(k asm.Kernels, re *regexp.Regexp, workers, rounds int) error {
+	p := tensor.NewPool(workers, k)
 	var all []*contender
 	for _, c := range shapes(p) {
 		if re.MatchString(c.name) {
