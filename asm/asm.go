@@ -85,7 +85,7 @@ type Kernels struct {
 	clampGain gainFunc // see rounding.go
 	clampGrad func(z, y []float32, lo, hi, scale float32)
 	roundStep stepFunc
-	peakOps  int // floating-point operations per round of peak
+	peakOps   int // floating-point operations per round of peak
 }
 
 // Gemm computes one tile, for r < t.Rows and c < t.Cols:
