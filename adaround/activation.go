@@ -3,6 +3,8 @@ package adaround
 import (
 	"fmt"
 	"math"
+
+	"roundel/asm"
 )
 
 // ActKind names the activation that follows a layer.
@@ -97,8 +99,7 @@ func (s scalar) clamp(z float32) float32 {
 	return z
 }
 
-// both returns f(z) and f'(z). At a kink the derivative is that of the inner
-// side of a clamp (as an inclusive clamp has it) and of the left of zero elsewhere.
+// both returns f(z) and f'(z). At a kink it is the derivative of the flatter side.
 func (s scalar) both(z float32) (f, df float32) {
 	switch s.kind {
 	case ActClamp:
@@ -109,10 +110,10 @@ func (s scalar) both(z float32) (f, df float32) {
 		}
 		return float32(s.slope * z), s.slope
 	case ActSigmoid:
-		y := sigmoid32(z)
+		y := asm.Sigmoid(z)
 		return y, y * (1 - y)
 	case ActTanh:
-		y := float32(2*sigmoid32(2*z)) - 1
+		y := float32(2*asm.Sigmoid(2*z)) - 1
 		return y, 1 - float32(y*y)
 	case ActHardSwish:
 		if z <= -3 {
@@ -123,31 +124,28 @@ func (s scalar) both(z float32) (f, df float32) {
 		}
 		return z * (float32(z/6) + 0.5), float32(z/3) + 0.5
 	case ActSiLU:
-		y := sigmoid32(z)
+		y := asm.Sigmoid(z)
 		return z * y, y * (1 + float32(z*(1-y)))
 	case ActGELU:
 		phi := float32(0.5 * (1 + erf32(z*(math.Sqrt2/2))))
 		const norm = 0.3989422804014327 // 1/√(2π)
-		return z * phi, phi + float32(float32(z*norm)*exp32(float32(-0.5*float32(z*z))))
+		return z * phi, phi + float32(float32(z*norm)*asm.Exp(float32(-0.5*float32(z*z))))
 	case ActGELUTanh:
 		const c = 0.7978845608028654 // √(2/π)
 		z2 := float32(z * z)
-		y := sigmoid32(2 * c * (z + float32(float32(0.044715*z)*z2)))
+		y := asm.Sigmoid(2 * c * (z + float32(float32(0.044715*z)*z2)))
 		return z * y, y + float32(float32(z*y)*(1-y))*(2*c*(1+float32(3*0.044715*z2)))
 	}
 	return z, 1
 }
 
-// clampBoth has the inclusive derivative of the reference for Clip, and ReLU's zero at zero.
+// clampBoth has derivative 0 at the bounds.
 func (s scalar) clampBoth(z float32) (f, df float32) {
-	if z < s.lo {
+	switch {
+	case z <= s.lo:
 		return s.lo, 0
-	}
-	if z > s.hi {
+	case z >= s.hi:
 		return s.hi, 0
-	}
-	if z == s.lo && math.IsInf(float64(s.hi), 1) {
-		return z, 0
 	}
 	return z, 1
 }

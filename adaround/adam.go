@@ -26,13 +26,6 @@ type SolverAdam struct {
 	Seed         uint64     // of the choice of batches
 }
 
-// Adam's own constants.
-const (
-	adamBeta1 = 0.9
-	adamBeta2 = 0.999
-	adamEps   = 1e-8
-)
-
 // adamBlockOuts is how many outputs run together, a multiple of every tile width.
 const adamBlockOuts = 32
 

@@ -22,7 +22,8 @@ type adamBlock struct {
 	scale, lo, hi []float32 // [n]
 	z             []float32 // scratch
 
-	recon, penalty float64 // losses of the iteration in progress
+	trace          bool    // keep account of the losses
+	recon, penalty float64 // of the iteration in progress
 }
 
 func newAdamBlock(s SolverAdam, p *Problem, from, to int, kernels asm.Kernels) *adamBlock {
@@ -40,7 +41,7 @@ func newAdamBlock(s SolverAdam, p *Problem, from, to int, kernels asm.Kernels) *
 			i := c*b.n + j
 			f, r := floorAndRest(p.Weight[o*p.K+c], p.Scale[o])
 			b.base[i], b.alpha[i] = f, initialV(r)
-			b.sigma[i] = sigmoid32(b.alpha[i])
+			b.sigma[i] = asm.Sigmoid(b.alpha[i])
 		}
 	}
 	b.soften()
@@ -62,23 +63,13 @@ func (l *linear) activatedTargets(p *Problem, s *Samples) []float32 {
 	return fy
 }
 
-// soften sets W̃ from σ(V), eq. (22) and (23).
-func (b *adamBlock) soften() {
-	for c := 0; c < len(b.w); c += b.n {
-		for j := range b.outs {
-			h, _ := rectify(b.alpha[c+j], b.sigma[c+j])
-			b.w[c+j] = b.scale[j] * min(max(b.base[c+j]+h, b.lo[j]), b.hi[j])
-		}
-	}
-}
-
 // begin clears the gradient and losses of an iteration.
 func (b *adamBlock) begin() {
 	clear(b.grad)
 	b.recon, b.penalty = 0, 0
 }
 
-// batch adds the loss and gradient of some positions to those of an iteration over total positions.
+// batch adds the gradient of some positions to that of an iteration over total positions.
 func (b *adamBlock) batch(a, fy []float32, total int) {
 	if len(fy) == 0 {
 		return
@@ -88,7 +79,11 @@ func (b *adamBlock) batch(a, fy []float32, total int) {
 	}
 	z := b.z[:len(fy)]
 	b.forward(z, a)
-	b.recon += reconstruction(z, fy, b.n, b.act, 1/float32(total)) / float64(total)
+	if act := b.act[0]; act.isClamp() && !b.trace {
+		b.kernels.ClampGrad(z, fy, act.lo, act.hi, 2/float32(total))
+	} else {
+		b.recon += reconstruction(z, fy, b.n, b.act, 1/float32(total)) / float64(total)
+	}
 	b.backward(b.grad, a, z)
 }
 
@@ -102,48 +97,41 @@ func (b *adamBlock) iterate(i, start, size int, sched anneal) {
 	b.update(i, float32(beta), regularize)
 }
 
-// update takes one step of Adam with the gradient of the whole loss by V.
+// update takes one step of Adam with the gradient of the whole loss by V, and
+// renews W̃. The kernel does what slope, adamStep and soften of loss.go do.
 func (b *adamBlock) update(iteration int, beta float32, regularize bool) {
 	t := iteration + 1
-	step := float32(b.cfg.LearningRate / (1 - powInt(adamBeta1, t)))
-	root := float32(math.Sqrt(1 - powInt(adamBeta2, t)))
-	for c := 0; c < len(b.alpha); c += b.n {
-		for j := range b.outs {
-			i := c + j
-			g, f := b.slope(i, beta, regularize)
-			b.penalty += float64(f)
-			b.adam(i, g, step, root)
-			b.sigma[i] = sigmoid32(b.alpha[i])
+	s := asm.RoundStep{V: b.alpha, Sigma: b.sigma, M: b.m, S: b.v, Grad: b.grad, Base: b.base, W: b.w,
+		Scale: b.scale, Lo: b.lo, Hi: b.hi, Rows: b.k, N: b.n,
+		Step: float32(b.cfg.LearningRate / (1 - powInt(asm.AdamBeta1, t))),
+		Root: float32(1 / math.Sqrt(1-powInt(asm.AdamBeta2, t))), Beta: beta}
+	if regularize {
+		s.Lambda = float32(b.cfg.RegParam)
+	}
+	if b.trace && regularize {
+		for i := range b.alpha {
+			if i%b.n < b.outs {
+				_, f := b.slope(i, s.Lambda, beta)
+				b.penalty += float64(f)
+			}
 		}
 	}
-	b.soften()
+	b.kernels.RoundStep(&s)
 }
 
-// slope returns the gradient of the loss by V_i and the weight's share of the regulariser:
-//
-//	∂L/∂V = (s·∂recon/∂W̃·[n ≤ ⌊W/s⌋+h ≤ p] + λ·∂f_reg/∂h)·∂h/∂V
-func (b *adamBlock) slope(i int, beta float32, regularize bool) (g, penalty float32) {
-	h, dh := rectify(b.alpha[i], b.sigma[i])
+// slope is the gradient of the loss by V_i and the weight's share of the regulariser.
+func (b *adamBlock) slope(i int, lambda, beta float32) (g, penalty float32) {
 	j := i % b.n
-	if code := b.base[i] + h; code >= b.lo[j] && code <= b.hi[j] {
-		g = b.scale[j] * b.grad[i]
-	}
-	if regularize {
-		lambda := float32(b.cfg.RegParam)
-		f, df := regularizer(h, beta)
-		penalty = lambda * f
-		g += float32(lambda * df)
-	}
-	return g * dh, penalty
+	return slope(b.alpha[i], b.sigma[i], b.base[i], b.grad[i], b.scale[j], b.lo[j], b.hi[j], lambda, beta)
 }
 
-// adam moves V_i by one step of Adam along the gradient g.
-func (b *adamBlock) adam(i int, g, step, root float32) {
-	m := b.m[i] + float32((g-b.m[i])*(1-adamBeta1))
-	v := float32(b.v[i]*adamBeta2) + float32(float32(g*g)*(1-adamBeta2))
-	b.m[i], b.v[i] = m, v
-	denom := float32(math.Sqrt(float64(v)))/root + adamEps
-	b.alpha[i] -= float32(step * m / denom)
+// soften sets W̃ from V.
+func (b *adamBlock) soften() {
+	for i := range b.w {
+		if j := i % b.n; j < b.outs {
+			b.w[i] = soften(b.alpha[i], b.sigma[i], b.base[i], b.scale[j], b.lo[j], b.hi[j])
+		}
+	}
 }
 
 // harden writes the codes that the signs of V choose: up where h(V) ≥ 1/2.

@@ -35,18 +35,18 @@ type channel struct {
 	m       *gram
 	near    *neighbourhood
 	bias    float32
-	a       []float32 // [K][P]
+	a       []float32 // [K][P], rows padded
 	y       []float32 // [P]
 	res     []float32 // [K] half the gradient of the surrogate
-	scratch []float32 // [P]
+	scratch []float32 // [P], padded
 }
 
 func newChannel(p *Problem, o int, pairs bool, kernels asm.Kernels) *channel {
 	s := &p.Solve
 	c := &channel{row: newRow(p, o, p.Scale[o]), kernels: kernels, y: s.targets(o, 1), res: make([]float32, p.K),
-		a: make([]float32, p.K*s.P), scratch: make([]float32, s.P)}
+		a: make([]float32, p.K*padded(s.P)), scratch: make([]float32, padded(s.P))}
 	for i, v := range s.cols(o, p.K) {
-		c.a[i%p.K*s.P+i/p.K] = v
+		c.a[i%p.K*len(c.scratch)+i/p.K] = v
 	}
 	if p.Bias != nil {
 		c.bias = p.Bias[o]
@@ -55,14 +55,14 @@ func newChannel(p *Problem, o int, pairs bool, kernels asm.Kernels) *channel {
 	if p.K > enumerateUpTo && pairs {
 		c.near = newNeighbourhood(c.m, tensor.NewPool(1, kernels))
 	}
-	c.samples = polishRow{act: p.Act.of(o), z: make([]float32, s.P), fy: make([]float32, s.P), e: make([]float32, s.P)}
+	c.samples = newPolishRow(p.Act.of(o), &c.kernels, s.P)
 	for q, v := range c.y {
-		c.samples.fy[q] = c.samples.act.value(v)
+		c.samples.target(q, v)
 	}
 	return c
 }
 
-func (c *channel) column(k int) []float32 { return c.a[k*len(c.y) : (k+1)*len(c.y)] }
+func (c *channel) column(k int) []float32 { return c.a[k*len(c.scratch) : (k+1)*len(c.scratch)] }
 
 // gram is newGram for few columns that are each contiguous.
 func (c *channel) gram() *gram {
@@ -114,7 +114,7 @@ func (c *channel) relax() {
 	c.minimize(c.m, c.near, c.res, &c.kernels)
 	for round := range majorizeRounds {
 		c.predict(c.x)
-		if !c.keep(c.loss(), round == 0) {
+		if !c.keep(c.samples.loss(), round == 0) {
 			break
 		}
 		c.gradient(false)
@@ -128,23 +128,19 @@ func (c *channel) relax() {
 // predict sets the predictions z to those of x and the errors to match.
 func (c *channel) predict(x []float32) {
 	r := &c.samples
-	for q := range r.z {
+	clear(r.z)
+	for q := range c.y {
 		r.z[q] = c.bias
 	}
 	for k, v := range x {
 		c.kernels.Axpy(r.z, c.column(k), v)
 	}
-	r.refresh()
-}
-
-func (c *channel) loss() float64 {
-	return float64(dot(c.samples.e, c.samples.e))
 }
 
 // gradient sets res to half the gradient of the surrogate at the predictions.
 func (c *channel) gradient(first bool) {
 	r := &c.samples
-	for q, z := range r.z {
+	for q, z := range r.z[:r.count] {
 		c.scratch[q] = z - r.act.surrogate(z, c.y[q], first)
 	}
 	for k := range c.res {
@@ -179,7 +175,7 @@ func (c *channel) polishSweep() bool {
 				c.kernels.Axpy(a, c.column(j), e/d) // e/d is ±1
 			}
 			if c.samples.change(a, d) < 0 {
-				c.samples.move(a, d)
+				c.kernels.Axpy(c.samples.z, a, d)
 				c.set(i, !c.up[i])
 				if i != j {
 					c.set(j, !c.up[j])

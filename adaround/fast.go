@@ -240,16 +240,17 @@ func (s scalar) surrogate(z, y float32, first bool) float32 {
 	return z - float32((f-s.value(y))*df)/s.curvature()
 }
 
-// transpose returns a, [rows][cols], as [cols][rows].
+// transpose returns a, [rows][cols], as [cols][rows] with rows padded by zeros.
 func transpose(a []float32, rows, cols int, pool *tensor.Pool) []float32 {
-	out := make([]float32, len(a))
+	stride := padded(rows)
+	out := make([]float32, cols*stride)
 	const tile = 32
 	pool.For((cols+tile-1)/tile, func(_, c int) {
 		to := min((c+1)*tile, cols)
 		for r0 := 0; r0 < rows; r0 += tile {
 			for j := c * tile; j < to; j++ {
 				for i := r0; i < min(r0+tile, rows); i++ {
-					out[j*rows+i] = a[i*cols+j]
+					out[j*stride+i] = a[i*cols+j]
 				}
 			}
 		}

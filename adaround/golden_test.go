@@ -142,6 +142,7 @@ func (c *goldenCase) blocks(k asm.Kernels) []*adamBlock {
 	var blocks []*adamBlock
 	for _, r := range outputBlocks(c.problem, adamBlockOuts) {
 		b := newAdamBlock(c.solver, c.problem, r[0], r[1], k)
+		b.trace = true
 		c.floorOfReference(b)
 		blocks = append(blocks, b)
 	}
@@ -252,7 +253,11 @@ func (c *goldenCase) check(t *testing.T, k asm.Kernels) {
 		if _, ok := c.Expected[name]; ok {
 			beta, reg := (anneal{c.solver.Iterations, c.solver.WarmStart, c.solver.BetaRange[0], c.solver.BetaRange[1]}).at(i)
 			g := c.gather(blocks, func(b *adamBlock, i int) float32 {
-				s, _ := b.slope(i, float32(beta), reg)
+				lambda := float32(0)
+				if reg {
+					lambda = float32(c.solver.RegParam)
+				}
+				s, _ := b.slope(i, lambda, float32(beta))
 				return s
 			})
 			near(name, g, name, c.Tol(t, "grad_rtol"), c.Tol(t, "grad_atol"))
@@ -366,7 +371,7 @@ func TestFormulasGolden(t *testing.T) {
 			closeTo(t, "beta", beta, *row.Beta, 1e-12, 0)
 			var sum float64
 			for i, v := range in.Data() {
-				h, dh := rectify(v, sigmoid32(v))
+				h, dh := rectify(v, asm.Sigmoid(v))
 				f, df := regularizer(h, float32(beta))
 				sum += float64(float32(0.01 * f))
 				closeTo(t, fmt.Sprint("gradient ", i), float64(0.01*df*dh), float64(row.Grad[i]), rtol, atol)

@@ -3,6 +3,7 @@ package adaround
 import (
 	"math"
 
+	"roundel/asm"
 	"roundel/tensor"
 )
 
@@ -18,14 +19,14 @@ import (
 
 // Stretch of the rectified sigmoid, eq. (23).
 const (
-	zeta  = 1.1
-	gamma = -0.1
+	zeta  = asm.Zeta
+	gamma = asm.Gamma
 )
 
 // saturation is where the clip of eq. (23) sets in: σ(±ln 11)(ζ − γ) + γ is 1 and 0.
 // The clip is decided on V, so that rounding noise in σ cannot open it for the
 // weights that start at V = −ln 11, those that lie on the grid.
-const saturation = 2.3978952727983707 // ln 11
+const saturation = asm.Saturation
 
 // rectify returns h and dh/dV of eq. (23) from V and σ = σ(V). The derivative is zero where the clip is active.
 func rectify(v, sigma float32) (h, dh float32) {
@@ -48,13 +49,10 @@ func initialV(r float32) float32 {
 // regularizer returns 1 − |2h−1|^β of eq. (24) and its derivative by h, −2β·|2h−1|^(β−1)·sign(2h−1).
 func regularizer(h, beta float32) (f, df float32) {
 	t := float32(2*h) - 1
-	u := t
-	if u < 0 {
-		u = -u
-	}
-	q := pow32(u, beta-1)
+	u := max(t, -t, 1e-30)
+	q := asm.Exp(float32((beta - 1) * asm.Log(u))) // u^(β−1)
 	f = 1 - float32(q*u)
-	df = -2 * beta * q
+	df = float32(-2*beta) * q
 	if t < 0 {
 		df = -df
 	}
@@ -99,28 +97,36 @@ func reconstruction(z, fy []float32, n int, act []scalar, weight float32) float6
 	return sum
 }
 
-// squaredError returns Σ (f(z) − f(y))² of one output over its positions.
-func squaredError(z, y []float32, act scalar) float64 {
-	var sum float64
-	const block = 64
-	for len(z) > 0 {
-		n := min(block, len(z))
-		var part float32
-		if act.isClamp() {
-			for i, v := range z[:n] {
-				e := act.clamp(v) - act.clamp(y[i])
-				part += float32(e * e)
-			}
-		} else {
-			for i, v := range z[:n] {
-				e := act.value(v) - act.value(y[i])
-				part += float32(e * e)
-			}
-		}
-		sum += float64(part)
-		z, y = z[n:], y[n:]
+// slope returns the gradient of the whole loss by V and the weight's share of the regulariser, from
+// the gradient grad of the reconstruction loss by W̃:
+//
+//	∂L/∂V = (s·∂recon/∂W̃·[n ≤ ⌊W/s⌋+h ≤ p] + λ·∂f_reg/∂h)·∂h/∂V
+func slope(v, sigma, base, grad, scale, lo, hi, lambda, beta float32) (g, penalty float32) {
+	h, dh := rectify(v, sigma)
+	if code := base + h; code >= lo && code <= hi {
+		g = scale * grad
 	}
-	return sum
+	if lambda != 0 {
+		f, df := regularizer(h, beta)
+		penalty = lambda * f
+		g += float32(lambda * df)
+	}
+	return g * dh, penalty
+}
+
+// adamStep moves v by one step of Adam along the gradient g. rate is the learning
+// rate over 1−β₁ᵗ, root is 1/√(1−β₂ᵗ).
+func adamStep(v, m, s *float32, g, rate, root float32) {
+	*m += float32((g - *m) * (1 - asm.AdamBeta1))
+	*s = float32(*s*asm.AdamBeta2) + float32(float32(g*g)*(1-asm.AdamBeta2))
+	denom := float32(float32(math.Sqrt(float64(*s)))*root) + asm.AdamEps
+	*v -= float32(rate**m) / denom
+}
+
+// soften returns W̃ of eq. (22).
+func soften(v, sigma, base, scale, lo, hi float32) float32 {
+	h, _ := rectify(v, sigma)
+	return scale * min(max(base+h, lo), hi)
 }
 
 // floorAndRest splits w/s into ⌊w/s⌋ and the rest r in [0, 1), both in float32 as the reference does.

@@ -6,22 +6,26 @@ import (
 	"roundel/asm"
 )
 
-// lanes is the number of partial sums of a true-loss difference, added at the end
-// in a fixed order: wide enough for any vector unit.
-const lanes = 16
-
-// polish flips single weights while that lowers the true loss on the samples.
-// columns is [K][P]. A flip is evaluated exactly if half the gradient of the true
-// loss, with the share of active positions as its curvature, does not rule it out.
+// polish flips single weights, then pairs, while that lowers the true loss on the
+// samples. columns is [K][P], rows padded to whole sums. A flip is evaluated exactly
+// only if half the gradient of the true loss, with the share of active positions
+// as its curvature, does not rule it out.
 func (b *fastBlock) polish(ctx context.Context, m *gram, near *neighbourhood, columns []float32) {
-	positions := b.p.Solve.P
 	b.predict(func(r *row) []float32 { return r.x })
 	rows := make([]polishRow, b.outs)
 	for j := range rows {
-		rows[j] = newPolishRow(b, j, positions)
+		rows[j] = newPolishRow(b.act[j], &b.kernels, b.p.Solve.P)
+		for q := range b.p.Solve.P {
+			rows[j].z[q] = b.z[q*b.n+j]
+			rows[j].target(q, b.y[q*b.n+j])
+		}
 	}
 	for range polishSweeps {
-		b.slopes(rows)
+		for j := range rows {
+			if !rows[j].done {
+				rows[j].slopes(b.z[j:], b.n)
+			}
+		}
 		b.gradients(nil)
 		flips := 0
 		for j := range rows {
@@ -40,46 +44,83 @@ func (b *fastBlock) polish(ctx context.Context, m *gram, near *neighbourhood, co
 	}
 }
 
-// polishRow is one output's predictions during the polish.
+// padded is the length of an array over n positions that the sums of the kernels divide.
+func padded(n int) int { return (n + asm.SumLanes - 1) / asm.SumLanes * asm.SumLanes }
+
+// polishRow is one output's predictions during the polish. Arrays are padded with
+// zeros, at which nothing changes.
 type polishRow struct {
-	act    scalar
-	z      []float32 // [P]
-	fy     []float32 // [P] activated targets
-	e      []float32 // [P] f(z) − f(y)
-	active float32   // mean of f'(z)²
-	done   bool
+	act     scalar
+	kernels *asm.Kernels
+	count   int       // positions
+	z       []float32 // predictions
+	fy, fy2 []float32 // activated targets, and twice them
+	grad    []float32 // half the derivative of the loss by z
+	active  float32   // mean of f'(z)²
+	done    bool
 }
 
-func newPolishRow(b *fastBlock, j, positions int) polishRow {
-	r := polishRow{act: b.act[j]}
-	r.z, r.fy, r.e = make([]float32, positions), make([]float32, positions), make([]float32, positions)
-	for q := range positions {
-		r.z[q] = b.z[q*b.n+j]
-		r.fy[q] = r.act.value(b.y[q*b.n+j])
-	}
-	r.refresh()
-	return r
+func newPolishRow(act scalar, kernels *asm.Kernels, positions int) polishRow {
+	n := padded(positions)
+	return polishRow{act: act, kernels: kernels, count: positions, z: make([]float32, n), fy: make([]float32, n),
+		fy2: make([]float32, n), grad: make([]float32, n)}
 }
 
-// refresh sets the errors to those of the predictions.
-func (r *polishRow) refresh() {
-	for q, z := range r.z {
-		r.e[q] = r.act.value(z) - r.fy[q]
-	}
+func (r *polishRow) target(q int, y float32) {
+	r.fy[q] = r.act.value(y)
+	r.fy2[q] = 2 * r.fy[q]
 }
 
-// slopes sets z to half the derivative of the true loss by the prediction, e·f'(z).
-func (b *fastBlock) slopes(rows []polishRow) {
-	for j := range rows {
-		r := &rows[j]
-		var active float32
-		for q, z := range r.z {
-			_, df := r.act.both(z)
-			b.z[q*b.n+j] = r.e[q] * df
+// slopes sets half the derivative of the true loss by the prediction, (f(z) − f(y))·f'(z),
+// and writes it to every stride-th element of dst.
+func (r *polishRow) slopes(dst []float32, stride int) {
+	var active float32
+	if r.act.isClamp() {
+		copy(r.grad, r.z)
+		r.kernels.ClampGrad(r.grad, r.fy, r.act.lo, r.act.hi, 1)
+		for _, z := range r.z[:r.count] {
+			if z > r.act.lo && z < r.act.hi {
+				active++
+			}
+		}
+	} else {
+		for q, z := range r.z[:r.count] {
+			f, df := r.act.both(z)
+			r.grad[q] = (f - r.fy[q]) * df
 			active += float32(df * df)
 		}
-		r.active = active / float32(len(r.z))
 	}
+	r.active = active / float32(r.count)
+	if dst != nil {
+		for q, g := range r.grad[:r.count] {
+			dst[q*stride] = g
+		}
+	}
+}
+
+// change returns the change of the true loss, summed over the positions, when z moves by d·a.
+func (r *polishRow) change(a []float32, d float32) float32 {
+	if r.act.isClamp() {
+		return r.kernels.ClampGain(r.z, r.fy2, a, d, r.act.lo, r.act.hi)
+	}
+	var sum float64
+	for q, v := range a[:r.count] {
+		if v != 0 {
+			f0, f1 := r.act.value(r.z[q]), r.act.value(r.z[q]+float32(d*v))
+			sum += float64(float32((f1 - f0) * ((f1 + f0) - r.fy2[q])))
+		}
+	}
+	return float32(sum)
+}
+
+// loss returns the true loss, summed over the positions.
+func (r *polishRow) loss() float64 {
+	var sum float64
+	for q, z := range r.z[:r.count] {
+		e := r.act.value(z) - r.fy[q]
+		sum += float64(float32(e * e))
+	}
+	return sum
 }
 
 // candidateShare of the estimated curvature must be outweighed by the slope before
@@ -90,7 +131,7 @@ const candidateShare = 0.5
 // single one helps any more, and returns how many it made. Half the gradient is
 // kept up to date with the estimated curvature.
 func (b *fastBlock) polishRow(r *polishRow, j int, m *gram, near *neighbourhood, columns []float32) int {
-	t := polishTry{polishRow: r, state: &b.rows[j], m: m, columns: columns, res: b.res[j*b.k : (j+1)*b.k], kernels: &b.kernels}
+	t := polishTry{polishRow: r, state: &b.rows[j], m: m, columns: columns, res: b.res[j*b.k : (j+1)*b.k]}
 	flips := 0
 	for c := range t.res {
 		if t.estimate(c, candidateShare) < 0 && t.flip(c) {
@@ -116,7 +157,6 @@ type polishTry struct {
 	columns []float32 // [K][P]
 	res     []float32 // [K] half the gradient of the true loss, as a mean over positions
 	sum     []float32 // [P] scratch
-	kernels *asm.Kernels
 }
 
 // estimate is the change of the loss by a flip of column c with a share of the local curvature.
@@ -164,55 +204,13 @@ func (t *polishTry) flip(cols ...int) bool {
 	for _, c := range cols {
 		ridge += gain(t.state.step(c), t.m.ridge*(t.state.x[c]-t.state.weight[c]), t.m.ridge)
 	}
-	if t.change(a, d)+float32(ridge*float32(positions)) >= 0 {
+	if t.change(a, d)+float32(ridge*float32(t.count)) >= 0 {
 		return false
 	}
-	t.move(a, d)
+	t.kernels.Axpy(t.z, a, d)
 	for _, c := range cols {
 		t.kernels.Axpy(t.res, t.m.g[c*t.m.k:(c+1)*t.m.k], t.state.step(c)*t.active)
 		t.state.set(c, !t.state.up[c])
 	}
 	return true
-}
-
-// change returns the change of the true loss, summed over the positions, when z moves by d·a:
-//
-//	Σ_p (f(z_p + d·a_p) − fy_p)² − e_p²,  as (e' − e)(e' + e)
-func (r *polishRow) change(a []float32, d float32) float32 {
-	var sum [lanes]float32
-	z, fy, e := r.z[:len(a)], r.fy[:len(a)], r.e[:len(a)]
-	act := r.act
-	if act.isClamp() {
-		lo, hi := act.lo, act.hi
-		for q, v := range a {
-			t := z[q] + float32(d*v)
-			if t < lo {
-				t = lo
-			}
-			if t > hi {
-				t = hi
-			}
-			t -= fy[q]
-			sum[q%lanes] += float32((t - e[q]) * (t + e[q]))
-		}
-	} else {
-		for q, v := range a {
-			t := act.value(z[q]+float32(d*v)) - fy[q]
-			sum[q%lanes] += float32((t - e[q]) * (t + e[q]))
-		}
-	}
-	for w := lanes / 2; w > 0; w /= 2 {
-		for i := range w {
-			sum[i] += sum[i+w]
-		}
-	}
-	return sum[0]
-}
-
-// move adds d·a to the predictions.
-func (r *polishRow) move(a []float32, d float32) {
-	for q, v := range a {
-		r.z[q] += float32(d * v)
-	}
-	r.refresh()
 }
