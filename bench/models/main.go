@@ -1,0 +1,212 @@
+// Command models times whole models, and next to them ONNX Runtime in the same minutes.
+//
+//	go run ./bench/models -batch 1 -threads 1 -rounds 20 -python bench/peers/venv/bin/python a.onnx b.onnx
+//
+// Each round runs every contender a few times in turn, so that both see the same
+// disturbances; the best and the median time per image are printed, and their
+// ratios (ours divided by the peer's). Without -python only our times are measured.
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"roundel/asm"
+	"roundel/nn"
+	"roundel/onnx"
+	"roundel/onnx/convert"
+	"roundel/tensor"
+)
+
+type options struct {
+	batch, threads, rounds, each int
+	fold                         bool
+	python, script, profile      string
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.batch, "batch", 1, "images per run")
+	flag.IntVar(&o.threads, "threads", 1, "workers, and threads of the peer")
+	flag.IntVar(&o.rounds, "rounds", 20, "rounds of alternating measurements")
+	flag.IntVar(&o.each, "each", 3, "runs of each contender in a round")
+	flag.BoolVar(&o.fold, "fold", true, "fold BatchNormalization, as the peer does")
+	flag.StringVar(&o.python, "python", "", "python with onnxruntime; empty: no peer")
+	flag.StringVar(&o.script, "script", "bench/peers/ort_bench.py", "the peer's script")
+	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of our runs")
+	flag.Parse()
+	for _, path := range flag.Args() {
+		if err := o.measure(path); err != nil {
+			fmt.Fprintf(os.Stderr, "models: %s: %v\n", path, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// measure prints the line of one model.
+func (o *options) measure(path string) error {
+	ours, weights, peak, err := o.ours(path)
+	if err != nil {
+		return err
+	}
+	peer, stop, err := o.peer(path)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	var a, b []float64
+	for range o.rounds {
+		for _, c := range []struct {
+			run   func(int) ([]float64, error)
+			times *[]float64
+		}{{ours, &a}, {peer, &b}} {
+			if c.run == nil {
+				continue
+			}
+			t, err := c.run(o.each)
+			if err != nil {
+				return err
+			}
+			*c.times = append(*c.times, t...)
+		}
+	}
+	fmt.Printf("%-22s batch %-3d threads %d  ours best %8.3f median %8.3f ms/image  (weights %d MB, peak %d MB, %s)",
+		filepath.Base(path), o.batch, o.threads, slices.Min(a), median(a), weights>>20, peak>>20, asm.Best().ISA)
+	if b != nil {
+		fmt.Printf("  peer best %8.3f median %8.3f  ratio best %.2f median %.2f", slices.Min(b), median(b), slices.Min(a)/slices.Min(b), median(a)/median(b))
+	}
+	fmt.Println()
+	return nil
+}
+
+func median(t []float64) float64 {
+	s := slices.Sorted(slices.Values(t))
+	return s[len(s)/2]
+}
+
+// ours compiles the model and returns a function that times it.
+func (o *options) ours(path string) (run func(int) ([]float64, error), weights, peak int64, err error) {
+	m, err := onnx.Read(path)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	g, err := convert.ToGraph(m)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	if err := nn.Verify(g); err != nil {
+		return nil, 0, 0, err
+	}
+	cache := nn.NewWeightCache()
+	p, err := nn.Compile(g, nn.CompileOptions{Pool: tensor.NewPool(o.threads, asm.Best()), Weights: cache, FoldBatchNorm: o.fold})
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	feeds := map[string]tensor.Any{}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, in := range g.Inputs {
+		shape := make([]int, len(in.Type.Dims))
+		for i, d := range in.Type.Dims {
+			shape[i] = d.Size
+		}
+		shape[0] = o.batch
+		x := tensor.New[float32](shape...)
+		for i := range x.Data() {
+			x.Data()[i] = float32(rng.NormFloat64())
+		}
+		feeds[in.Name] = x
+	}
+	res, err := p.Run(context.Background(), feeds)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	outs := map[string]*tensor.Dense[float32]{}
+	for name, t := range res {
+		if outs[name], err = tensor.As[float32](t); err != nil {
+			return nil, 0, 0, err
+		}
+	}
+	run = func(n int) ([]float64, error) {
+		var times []float64
+		for range n {
+			start := time.Now()
+			if err := p.RunInto(context.Background(), feeds, outs); err != nil {
+				return nil, err
+			}
+			times = append(times, float64(time.Since(start).Nanoseconds())/1e6/float64(o.batch))
+		}
+		return times, nil
+	}
+	return run, cache.Bytes(), p.PeakBytes(), nil
+}
+
+// peer starts the peer's script and returns a function that lets it time itself.
+func (o *options) peer(path string) (run func(int) ([]float64, error), stop func(), err error) {
+	if o.python == "" {
+		return nil, func() {}, nil
+	}
+	cmd := exec.Command(o.python, o.script, "--serve", "--model", path, "--batch", strconv.Itoa(o.batch), "--threads", strconv.Itoa(o.threads))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	stop = func() {
+		in.Close()
+		_ = cmd.Wait() // it ends when its input does
+	}
+	lines := bufio.NewReader(out)
+	if _, err := lines.ReadString('\n'); err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("the peer did not start: %w", err)
+	}
+	run = func(n int) ([]float64, error) {
+		if _, err := io.WriteString(in, strconv.Itoa(n)+"\n"); err != nil {
+			return nil, err
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return nil, err
+		}
+		var times []float64
+		for _, f := range strings.Fields(line) {
+			t, err := strconv.ParseFloat(f, 64)
+			if err != nil {
+				return nil, err
+			}
+			times = append(times, t)
+		}
+		return times, nil
+	}
+	return run, stop, nil
+}
