@@ -11,6 +11,6 @@ cd "$(dirname "$0")/../.."
 	printf '\n======== Go standard library and runtime\n\n'
 	cat "$(go env GOROOT)/LICENSE"
 	printf '\n======== Fashion-MNIST (a slice of it is embedded for the demo)\n\n'
-	cat internal/demo/NOTICE
+	cat internal/demo/LICENSE-fashion-mnist.txt
 } > cmd/roundel/licenses.txt.new
 mv cmd/roundel/licenses.txt.new cmd/roundel/licenses.txt
