@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -129,6 +130,9 @@ func Ops() []string { return slices.Sorted(maps.Keys(table())) }
 
 // checkInputs compares the number and the element types of the inputs of n with the signature.
 func (d *OpDef) checkInputs(n *Node, in []Type) error {
+	if len(n.Outputs) == 0 {
+		return errors.New("has no output")
+	}
 	for i, f := range d.in {
 		if n.In(i) == "" && !f.optional {
 			return fmt.Errorf("input %d is missing; it has to be %s", i, sigWords[f.letter])

@@ -448,10 +448,7 @@ func inferReverseSequence(c *InferCtx) error {
 	if b == t || b < 0 || t < 0 || b > 1 || t > 1 {
 		return fmt.Errorf("batch_axis %d and time_axis %d have to be 0 and 1", b, t)
 	}
-	if n, ok := c.length(1); ok && d[b].IsKnown() && d[b].Size != n {
-		return fmt.Errorf("%d lengths for %v", n, c.in[0])
-	}
-	return nil
+	return c.checkBias(1, d[b])
 }
 
 func evalReverseSequence(c *EvalCtx) error {

@@ -24,6 +24,7 @@ func poolOps() []OpDef {
 }
 
 func inferPool(c *InferCtx) error {
+	c.setUnranked(1, tensor.Int64) // of MaxPool
 	d, ok, err := c.rankAtLeast(0, 3)
 	if !ok || err != nil {
 		return err
@@ -38,9 +39,7 @@ func inferPool(c *InferCtx) error {
 	}
 	out := append([]Dim{d[0], d[1]}, sp...)
 	c.set(0, c.in[0].DType, out)
-	if c.node.Op == "MaxPool" {
-		c.set(1, tensor.Int64, out)
-	}
+	c.set(1, tensor.Int64, out)
 	return nil
 }
 

@@ -27,8 +27,10 @@ func quantOps() []OpDef {
 func (c *InferCtx) quantAxis() error {
 	d, ok0 := c.dims(0)
 	s, ok1 := c.dims(1)
-	if z, ok := c.dims(2); ok && ok1 && len(z) != len(s) && !(len(z) <= 1 && len(s) <= 1) {
-		return fmt.Errorf("scale is %v, zero point is %v", c.in[1], c.in[2])
+	if z, ok := c.dims(2); ok && ok1 {
+		if e, f := product(z), product(s); len(z) != len(s) && max(len(z), len(s)) > 1 || e.isNumber() && f.isNumber() && e != f {
+			return fmt.Errorf("scale is %v, zero point is %v", c.in[1], c.in[2])
+		}
 	}
 	if !ok0 || !ok1 || len(s) == 0 || len(s) == 1 && s[0] == Known(1) {
 		return nil

@@ -60,6 +60,11 @@ func (c *InferCtx) resizeList(i, n int) ([]float64, error) {
 	return v, nil
 }
 
+// isEmpty reports whether input i is absent or known to have no elements, which Resize takes for the same.
+func (c *InferCtx) isEmpty(i int) bool {
+	return !c.has(i) || c.val[i].t != nil && c.val[i].t.Len() == 0
+}
+
 // resizePlan returns what happens to each axis; an Out of -1 is not known.
 func (c *InferCtx) resizePlan(d []Dim) ([]tensor.ResizeAxis, error) {
 	list, err := c.resizeAxes(len(d))
@@ -97,7 +102,7 @@ func (c *InferCtx) resizePlan(d []Dim) ([]tensor.ResizeAxis, error) {
 			err = scaleAxis(p, d[a], scales[i])
 		case sizes != nil:
 			err = sizeAxis(p, d[a], sizes[i], common)
-		case !c.has(2) && !c.has(3):
+		case c.isEmpty(2) && c.isEmpty(3):
 			err = fmt.Errorf("has neither scales nor sizes")
 		}
 		if err != nil {
@@ -206,7 +211,7 @@ func inferResize(c *InferCtx) error {
 			out[i] = d[i]
 		case haveSizes && len(sizes) == len(list) && c.node.Str("keep_aspect_ratio_policy", "stretch") == "stretch":
 			out[i] = sizes[j].dim()
-		case !c.has(3) && p.Scale == math.Trunc(p.Scale) && c.val[2].t != nil && p.Start == 0 && p.End == 1:
+		case c.isEmpty(3) && p.Scale == math.Trunc(p.Scale) && c.val[2].t != nil && p.Start == 0 && p.End == 1:
 			out[i] = dimExpr(d[i]).times(number(int64(p.Scale))).dim()
 		}
 	}

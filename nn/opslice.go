@@ -195,7 +195,10 @@ func inferSplit(c *InferCtx) error {
 	v, isVec := c.exprs(0)
 	for i := range c.out {
 		out := slices.Clone(d)
-		out[a] = dimExpr(d[a]).over(number(int64(len(c.out)))).dim()
+		out[a] = Dim{Size: -1}
+		if !c.has(1) { // equal parts, if the extent is a multiple
+			out[a] = dimExpr(d[a]).over(number(int64(len(c.out)))).dim()
+		}
 		if ok {
 			out[a] = Known(int(sizes[i]))
 		}

@@ -50,6 +50,7 @@ func (g GridSampler) place(c float64, d int) float64 {
 		x = math.RoundToEven(x)
 	}
 	switch {
+	case g.Mode == "cubic": // each of the elements is looked up by itself
 	case x >= lo && x <= hi:
 	case x != x || g.Padding == "zeros":
 	case g.Padding == "border":

@@ -20,31 +20,35 @@ type ResizeAxis struct {
 	Scale, Start, End float64
 }
 
-// source returns the coordinate in an axis of extent in that position x after resizing comes from.
+// source returns the coordinate in an axis of extent in that position x after
+// resizing comes from. It is computed in float32, like in other runtimes: a
+// coordinate on the boundary between two elements decides which one is nearest.
 func (m *ResizeMode) source(x, in int, a ResizeAxis) float64 {
-	xf, inf, out := float64(x), float64(in), float64(a.Out)
+	xf, inf, out, scale := float32(x), float32(in), float32(a.Out), float32(a.Scale)
+	half := func() float32 { return float32((xf+0.5)/scale) - 0.5 }
 	switch m.Coordinates {
 	case "asymmetric":
-		return xf / a.Scale
+		return float64(xf / scale)
 	case "align_corners":
 		if a.Out == 1 {
 			return 0
 		}
-		return xf * (inf - 1) / (out - 1)
+		return float64(float32(xf*(inf-1)) / (out - 1))
 	case "pytorch_half_pixel":
 		if a.Out == 1 {
 			return 0
 		}
 	case "half_pixel_symmetric":
-		adjust := out / float64(a.Scale*inf)
-		return float64(inf/2*(1-adjust)) + (xf+0.5)/a.Scale - 0.5
+		adjust := out / float32(scale*inf)
+		return float64(float32(inf/2*(1-adjust)) + half())
 	case "tf_crop_and_resize":
+		start, end := float32(a.Start), float32(a.End)
 		if a.Out == 1 {
-			return 0.5 * (a.Start + a.End) * (inf - 1)
+			return float64(float32(0.5*(start+end)) * (inf - 1))
 		}
-		return float64(a.Start*(inf-1)) + xf*(a.End-a.Start)*(inf-1)/(out-1)
+		return float64(float32(start*(inf-1)) + float32(xf*float32(float32((end-start)*(inf-1))/(out-1))))
 	}
-	return (xf+0.5)/a.Scale - 0.5
+	return float64(half())
 }
 
 // NearestIndices returns, for each position after resizing an axis of extent in,

@@ -176,6 +176,9 @@ func runSet(g *nn.Graph, dir string) error {
 		if err := compareTensors(got[out.Name], want, 1e-3, 1e-7); err != nil {
 			return fmt.Errorf("output %q: %w", out.Name, err)
 		}
+		if err := agrees(g.Types[out.Name], want); err != nil {
+			return fmt.Errorf("output %q: %w", out.Name, err)
+		}
 	}
 	return nil
 }
