@@ -134,11 +134,12 @@ func channelScales(e *encoding.Encoding, shape []int) []float64 {
 }
 
 // addCopies appends the encodings of tensors that hold values of a quantized tensor,
-// moved about, and of what a Clip alone reads, which saturates like its output.
+// moved about, and of what a Clip alone reads, which saturates like its output. Moved
+// constants are left out: AIMET 2.42 writes them and then refuses the file.
 func (s *Sim) addCopies(f *encoding.File) {
 	have := map[string]*encoding.Encoding{}
 	for _, e := range f.Entries {
-		if e.Type == encoding.Int {
+		if e.Type == encoding.Int && s.g.Consts[e.Name] == nil {
 			have[e.Name] = e.Encoding
 		}
 	}

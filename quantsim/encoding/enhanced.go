@@ -48,7 +48,7 @@ func (g Grid) symmetricCandidates(lo, hi float32, try func(params)) {
 func (g Grid) asymmetricCandidates(lo, hi float32, try func(params)) {
 	n := float32(g.Steps())
 	d := (hi - lo) / n
-	o := float32(roundAway(float64(lo / d)))
+	o := float32(0 - roundAway(float64(-lo/d)))
 	gridLo, gridHi := d*o, d*float32(o+n)
 	for f := 1; f <= 17; f++ {
 		td := float32(float32(f)/16) * d
@@ -63,7 +63,7 @@ func (g Grid) asymmetricCandidates(lo, hi float32, try func(params)) {
 				continue
 			}
 			cd := (thi - tlo) / n
-			try(params{float64(cd), roundAway(float64(tlo / cd))})
+			try(params{float64(cd), 0 - roundAway(float64(-tlo/cd))})
 		}
 	}
 	try(params{float64(d), float64(o)})

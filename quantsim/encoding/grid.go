@@ -25,7 +25,7 @@ func (g Grid) fromRange(lo, hi float64) params {
 	floor := scaleFloor(n)
 	if !g.Symmetric {
 		s := max((hi-lo)/n, floor)
-		return params{s, -min(max(math.Floor(-lo/s+0.5), 0), n)}
+		return params{s, 0 - min(max(math.Floor(-lo/s+0.5), 0), n)} // never -0
 	}
 	if g.Unsigned && lo == 0 {
 		return params{max(hi/n, floor), 0}
@@ -61,7 +61,7 @@ func (e *Encoding) Constrain(lo, hi *float64) error {
 		switch {
 		case !e.Symmetric:
 			e.Scale[i] = (h - l) / n
-			e.Offset[i] = min(math.RoundToEven(l/e.Scale[i]), 0)
+			e.Offset[i] = 0 - max(math.RoundToEven(-l/e.Scale[i]), 0)
 		case e.Unsigned && l == 0:
 			e.Scale[i], e.Offset[i] = h/n, 0
 		default:
