@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"internal/jsontree":   {},
 	"internal/progress":   {},
 	"internal/atomicfile": {},
+	"internal/lockfile":   {},
 	"internal/layering":   {},
 	"internal/golden":     {"data", "tensor"},
 	"internal/demo":       {"tensor", "data"},
