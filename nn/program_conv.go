@@ -69,45 +69,16 @@ type window struct {
 }
 
 // windowOf reads strides, dilations and padding of a convolution or pooling node
-// over images of shape x; false when they are not for two dimensions.
+// over images of shape x with a kernel of kh x kw.
 func windowOf(n *Node, x tensor.Shape, kh, kw int) (window, bool) {
-	w := window{kh: kh, kw: kw, strideH: 1, strideW: 1, dilH: 1, dilW: 1}
-	ok := true
-	pair := func(name string, h, v *int) {
-		if l := n.Ints(name); l != nil {
-			if len(l) != 2 {
-				ok = false
-				return
-			}
-			*h, *v = int(l[0]), int(l[1])
-		}
+	s, err := (&InferCtx{node: n}).spatial(2, []int{kh, kw})
+	if err != nil || s.kernel[0] != kh || s.kernel[1] != kw {
+		return window{}, false
 	}
-	pair("strides", &w.strideH, &w.strideW)
-	pair("dilations", &w.dilH, &w.dilW)
-	auto := n.Str("auto_pad", "NOTSET")
-	switch auto {
-	case "SAME_UPPER", "SAME_LOWER":
-		same := func(in, k, stride, dil int) (before, after int) {
-			total := max(((in+stride-1)/stride-1)*stride+(k-1)*dil+1-in, 0)
-			if auto == "SAME_UPPER" {
-				return total / 2, total - total/2
-			}
-			return total - total/2, total / 2
-		}
-		if ok && w.strideH > 0 && w.strideW > 0 {
-			w.padT, w.padB = same(x[2], kh, w.strideH, w.dilH)
-			w.padL, w.padR = same(x[3], kw, w.strideW, w.dilW)
-		}
-	case "VALID":
-	default:
-		if l := n.Ints("pads"); len(l) == 4 {
-			w.padT, w.padL, w.padB, w.padR = int(l[0]), int(l[1]), int(l[2]), int(l[3])
-		} else if l != nil {
-			ok = false
-		}
-	}
-	least := min(w.strideH, w.strideW, w.dilH, w.dilW, w.kh, w.kw)
-	return w, ok && least >= 1 && min(w.padT, w.padL, w.padB, w.padR) >= 0
+	w := window{kh: kh, kw: kw, strideH: s.stride[0], strideW: s.stride[1], dilH: s.dilation[0], dilW: s.dilation[1]}
+	w.padT, w.padB = s.pads(0, x[2])
+	w.padL, w.padR = s.pads(1, x[3])
+	return w, true
 }
 
 // epilogue returns what follows the product of g, its residual in layout l.

@@ -116,7 +116,13 @@ func lowerClamp(b *builder, g *group) (bool, error) {
 // oneTap is the tap list of a depthwise tile that only scales.
 var oneTap = []int{0, 0}
 
-// scaleRows sets dst = clamp(src·w + bias) for rows of len(w) elements; bias may be nil.
+// scalesInPlace reports whether the output of scaleRows with rows of c elements
+// may be one of its inputs. With others a kernel may process the last elements of
+// a row twice, in two overlapping vectors.
+func scalesInPlace(c int) bool { return c%8 == 0 }
+
+// scaleRows sets dst = clamp(src·w + bias) for rows of len(w) elements; bias may
+// be nil. For dst = src or dst = w see scalesInPlace.
 func scaleRows(k *asm.Kernels, t *asm.DwTile, dst, src, w, bias []float32, lo, hi float32) {
 	c := len(w)
 	*t = asm.DwTile{W: w, Bias: bias, Taps: oneTap, LDD: c, LDS: c, N: c, Lo: lo, Hi: hi}
@@ -153,9 +159,13 @@ func (b *builder) scale(g *group, x *operand, l Layout, w, bias []float32) {
 	src := b.in(x, l)
 	k := b.p.k
 	lo, hi := g.lo, g.hi
+	var inplace []*buffer
+	if scalesInPlace(len(w)) {
+		inplace = []*buffer{src}
+	}
 	b.emit(g, &elementwise{unit: len(w), f: func(m *machine, worker int, d []float32, from, to int) {
 		scaleRows(&k, &m.tiles[worker], d, m.f32(src)[from:to], w, bias, lo, hi)
-	}}, l, []*buffer{src}, []*buffer{src})
+	}}, l, []*buffer{src}, inplace)
 }
 
 // lowerBinary lowers Add, Sub, Mul and Div of equal shapes, or with a scalar or a vector along the channels.
@@ -197,6 +207,9 @@ func (b *builder) sameShapes(g *group, x, y *operand) {
 			k.AddClamp(d, m.f32(xs)[from:to], m.f32(ys)[from:to], lo, hi)
 		}
 	case "Mul":
+		if !scalesInPlace(x.shape.Len()) {
+			inplace = nil
+		}
 		e.f = func(m *machine, worker int, d []float32, from, to int) {
 			scaleRows(&k, &m.tiles[worker], d, m.f32(xs)[from:to], m.f32(ys)[from:to], nil, lo, hi)
 		}
@@ -304,7 +317,11 @@ func (b *builder) withDynamicVector(g *group, x, v *operand, l Layout, c int) {
 		}
 		scaleRows(&k, &m.tiles[worker], d, m.f32(src)[from:to], w, bias, lo, hi)
 	}}
-	b.emit(g, e, l, []*buffer{src, vec}, []*buffer{src})
+	var inplace []*buffer
+	if scalesInPlace(c) {
+		inplace = []*buffer{src}
+	}
+	b.emit(g, e, l, []*buffer{src, vec}, inplace)
 }
 
 // divideRows adds the step x/vec, or vec/x when swapped, over rows in layout l.
