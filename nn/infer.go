@@ -204,9 +204,7 @@ func (c *InferCtx) infer(d *OpDef) error {
 	if err := d.checkInputs(c.node, c.in); err != nil {
 		return err
 	}
-	for i := range c.out { // what most operators give
-		c.out[i] = Type{DType: firstType(c.in)}
-	}
+	c.out[0] = Type{DType: firstType(c.in)} // what most operators give
 	if err := d.Infer(c); err != nil {
 		return err
 	}

@@ -162,6 +162,12 @@ func stacked(t Type, n Dim) Type {
 // loopStates returns the number of states that a Loop carries.
 func (c *InferCtx) loopStates() int { return max(len(c.node.Inputs)-2, 0) }
 
+// loopInputs returns the types of the inputs of the body in the first round.
+func (c *InferCtx) loopInputs() []Type {
+	in := []Type{{DType: tensor.Int64, Dims: []Dim{}, Ranked: true}, {DType: tensor.Bool, Dims: []Dim{}, Ranked: true}}
+	return append(in, c.in[min(2, len(c.in)):]...)
+}
+
 func inferLoop(c *InferCtx) error {
 	states := c.loopStates()
 	scans := len(c.node.Outputs) - states
@@ -173,12 +179,7 @@ func inferLoop(c *InferCtx) error {
 	if err != nil {
 		return err
 	}
-	scalar := func(dt tensor.DType) Type { return Type{DType: dt, Dims: []Dim{}, Ranked: true} }
-	in := []Type{scalar(tensor.Int64), scalar(tensor.Bool)}
-	for i := range states {
-		in = append(in, c.in[2+i])
-	}
-	out, err := c.inferCarried(g, in, 2, 1, states)
+	out, err := c.inferCarried(g, c.loopInputs(), 2, 1, states)
 	if err != nil {
 		return err
 	}
@@ -237,18 +238,29 @@ func evalLoop(c *EvalCtx) error {
 		}
 	}
 	copy(c.res, carried)
-	return c.stackRows(rows, g, states, 1+states)
+	return c.stackRows(rows, states, func() ([]Type, error) {
+		c.visibleTypes()
+		types, err := c.inferCarried(g, c.loopInputs(), 2, 1, states)
+		return types[min(1+states, len(types)):], err
+	})
 }
 
 // stackRows joins the rows of each scan output along a new axis 0, into outputs from
-// first on; body outputs from bodyFirst on declare the type of those without rows.
-func (c *EvalCtx) stackRows(rows [][]tensor.Any, g *Graph, first, bodyFirst int) error {
+// first on. Those of a loop without rounds get the types that infer finds, with no elements.
+func (c *EvalCtx) stackRows(rows [][]tensor.Any, first int, infer func() ([]Type, error)) error {
 	for i, list := range rows {
 		if len(list) == 0 {
-			t := g.Outputs[bodyFirst+i].Type
-			shape, ok := stacked(t, Known(0)).Shape()
-			if !ok || t.DType == tensor.Invalid {
-				return fmt.Errorf("no rounds, and the type of output %d is not declared", first+i)
+			types, err := infer()
+			if err != nil {
+				return err
+			}
+			t := types[i]
+			shape := tensor.Shape{0}
+			for _, d := range t.Dims {
+				shape = append(shape, max(d.Size, 0))
+			}
+			if t.DType == tensor.Invalid {
+				return fmt.Errorf("no rounds, and the type of output %d is not known", first+i)
 			}
 			c.put(first+i, tensor.Zeros(t.DType, shape...))
 			continue
@@ -266,6 +278,18 @@ func (c *EvalCtx) stackRows(rows [][]tensor.Any, g *Graph, first, bodyFirst int)
 		c.put(first+i, tensor.Concat(parts, 0))
 	}
 	return nil
+}
+
+// visibleTypes makes the inference of a subgraph see the types of the values around it.
+func (c *EvalCtx) visibleTypes() {
+	c.sub = &inferer{types: map[string]Type{}, vals: map[string]value{}, missing: map[string][]string{}}
+	for s := c.env; s != nil; s = s.parent {
+		for name, t := range s.vals {
+			if _, ok := c.sub.types[name]; !ok {
+				c.sub.types[name] = typeOf(t)
+			}
+		}
+	}
 }
 
 // scanPlan is how a Scan takes its inputs apart and puts its outputs together.
@@ -309,11 +333,8 @@ func (c *InferCtx) planScan() (*scanPlan, error) {
 	return p, err
 }
 
-func inferScan(c *InferCtx) error {
-	p, err := c.planScan()
-	if err != nil {
-		return err
-	}
+// scanTypes infers the body and returns the types of its outputs and the number of rounds.
+func (c *InferCtx) scanTypes(p *scanPlan) ([]Type, Dim, error) {
 	in := append([]Type{}, c.in...)
 	steps := Dim{Size: -1}
 	for i := p.states; i < len(in); i++ {
@@ -323,14 +344,23 @@ func inferScan(c *InferCtx) error {
 		}
 		a, err := axis(p.inAxes[i-p.states], len(d))
 		if err != nil {
-			return err
+			return nil, steps, err
 		}
 		if steps, ok = sameDim(steps, d[a]); !ok {
-			return fmt.Errorf("the scan inputs have different lengths, %v and %v", steps, d[a])
+			return nil, steps, fmt.Errorf("the scan inputs have different lengths, %v and %v", steps, d[a])
 		}
 		in[i] = Type{DType: in[i].DType, Dims: reducedDims(d, []int{a}, false), Ranked: true}
 	}
 	out, err := c.inferCarried(p.g, in, 0, 0, p.states)
+	return out, steps, err
+}
+
+func inferScan(c *InferCtx) error {
+	p, err := c.planScan()
+	if err != nil {
+		return err
+	}
+	out, steps, err := c.scanTypes(p)
 	if err != nil {
 		return err
 	}
@@ -399,7 +429,12 @@ func evalScan(c *EvalCtx) error {
 		}
 	}
 	copy(c.res, state)
-	if err := c.stackRows(rows, p.g, p.states, p.states); err != nil {
+	err = c.stackRows(rows, p.states, func() ([]Type, error) {
+		c.visibleTypes()
+		types, _, err := c.scanTypes(p)
+		return types[min(p.states, len(types)):], err
+	})
+	if err != nil {
 		return err
 	}
 	for i := range rows {

@@ -213,7 +213,7 @@ func sameDim(a, b Dim) (Dim, bool) {
 	switch {
 	case a.IsKnown() && b.IsKnown():
 		return a, a.Size == b.Size
-	case a.IsKnown() || b.Sym == "":
+	case a.IsKnown() || !b.IsKnown() && b.Sym == "":
 		return a, true
 	}
 	return b, true

@@ -72,10 +72,8 @@ func inferAffineGrid(c *InferCtx) error {
 	if r != 2 && r != 3 {
 		return fmt.Errorf("size has %d extents; 4 or 5 are wanted", len(size))
 	}
-	if d, ok := c.dims(0); ok {
-		if want := (Type{DType: c.in[0].DType, Dims: []Dim{size[0].dim(), Known(r), Known(r + 1)}, Ranked: true}); len(d) != 3 || d[1] != want.Dims[1] || d[2] != want.Dims[2] || d[0].IsKnown() && want.Dims[0].IsKnown() && d[0] != want.Dims[0] {
-			return fmt.Errorf("theta is %v, size asks for %v", c.in[0], want)
-		}
+	if err := c.checkDims(0, []Dim{size[0].dim(), Known(r), Known(r + 1)}); err != nil {
+		return err
 	}
 	out := []Dim{size[0].dim()}
 	for _, e := range size[2:] {

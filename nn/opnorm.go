@@ -106,6 +106,10 @@ func evalGroupNorm(c *EvalCtx) error {
 // inferLayerNorm checks that scale and bias broadcast to the axes from axis on; LayerNormalization can give the statistics too.
 func inferLayerNorm(c *InferCtx) error {
 	c.out[0] = c.in[0]
+	if c.node.Op == "LayerNormalization" {
+		c.setUnranked(1, tensor.Float32)
+		c.setUnranked(2, tensor.Float32)
+	}
 	d, ok := c.dims(0)
 	if !ok {
 		return nil

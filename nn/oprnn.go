@@ -44,6 +44,9 @@ func inferRNN(c *InferCtx) error {
 	if _, err := c.rnnActivations(nd); err != nil {
 		return err
 	}
+	for i := range min(len(c.out), map[string]int{"RNN": 2, "GRU": 2, "LSTM": 3}[c.node.Op]) {
+		c.setUnranked(i, c.in[0].DType)
+	}
 	x, ok0 := c.dims(0)
 	w, ok1 := c.dims(1)
 	r, ok2 := c.dims(2)

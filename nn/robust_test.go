@@ -14,7 +14,7 @@ import (
 // inference, never a panic.
 func TestNoPanics(t *testing.T) {
 	cases := loadCases(t)
-	rounds := 1500
+	rounds := 60
 	if testing.Short() {
 		rounds = 15
 	}
