@@ -143,7 +143,7 @@ func evalRange[T tensor.Number](c *EvalCtx) error {
 		if c.in[0].DType.IsFloat() {
 			out.Data()[i] = T(float64(start) + float64(float64(i)*float64(delta)))
 		} else {
-			out.Data()[i] = start + T(i)*delta
+			out.Data()[i] = start + T(T(i)*delta)
 		}
 	}
 	c.put(0, out)

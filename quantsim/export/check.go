@@ -161,7 +161,7 @@ func (c *checker) values(name string, e *encoding.Encoding, v *tensor.Dense[floa
 		return
 	}
 	// A grid of b bits has an SQNR of about 6 b dB; one that is meant for other values has none.
-	if db := 10 * math.Log10(signal/max(noise, 1e-300)); db < float64(e.Bits-2)*3-3 {
+	if db := 10 * math.Log10(signal/max(noise, 1e-300)); db < float64(3*(e.Bits-3)) {
 		c.say(db < 3, "range", name, "keeps %.1f dB of its values on this grid of %d bits: is it of this model?", db, e.Bits)
 	}
 }
@@ -227,7 +227,7 @@ func (c *checker) product(n *nn.Node) {
 	}
 	for i, s := range bias.Scale {
 		want := in.Scale[0] * w.Scale[min(i, len(w.Scale)-1)]
-		if math.Abs(s-want) > 1e-5*want {
+		if math.Abs(s-want) > float64(1e-5*want) {
 			c.say(false, "bias", n.In(2), "has scale %v (channel %d); input times weight is %v", s, i, want)
 			return
 		}
