@@ -3,7 +3,6 @@ package encoding
 import (
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 
 	"roundel/tensor"
@@ -164,7 +163,7 @@ func (b *Batch) each(x []float32, shape tensor.Shape, f func(part, []float32)) e
 	if a.grid.Type != Int {
 		return nil
 	}
-	if i := firstNonFinite(x); i >= 0 {
+	if i := tensor.FirstNonFinite(x); i >= 0 {
 		return &TensorError{a.name, fmt.Errorf("element %d of shape %v is %v; a range cannot be chosen from it. "+
 			"Exclude the tensor from quantization, or look for the operator that overflows", i, shape, x[i])}
 	}
@@ -248,16 +247,6 @@ func compute(name string, x []float32, shape tensor.Shape, g Grid, m Method) (*E
 	return a.Encoding()
 }
 
-// firstNonFinite returns the index of the first NaN or infinity, or -1.
-func firstNonFinite(x []float32) int {
-	for i, v := range x {
-		if math.Float32bits(v)&0x7f800000 == 0x7f800000 {
-			return i
-		}
-	}
-	return -1
-}
-
 func newCollector(m Method) collector {
 	switch m.base() {
 	case SchemeTFEnhanced, SchemePercentile:
@@ -285,11 +274,10 @@ func (*extremes) merge(into, p part) {
 
 // add includes zero in the range, which every grid has to reach.
 func (e *extremes) add(x []float32) {
-	lo, hi := e.lo, e.hi
-	for _, v := range x {
-		lo, hi = min(lo, v), max(hi, v)
+	if len(x) > 0 {
+		lo, hi := tensor.MinMax(x)
+		e.lo, e.hi = min(e.lo, lo), max(e.hi, hi)
 	}
-	e.lo, e.hi = lo, hi
 }
 
 func (e *extremes) params(g Grid, _ Method) params {

@@ -1,6 +1,10 @@
 package encoding
 
-import "math"
+import (
+	"math"
+
+	"roundel/tensor"
+)
 
 // The histogram of AIMET 2.42: the first tensor that is not all zero fixes the range
 // for good. Its [min, max] is cut into innerBins; as many again lie on either side,
@@ -28,7 +32,8 @@ type counts struct {
 	h      *histogram
 	lo, hi float32 // range; +Inf, -Inf before any data
 	bins   []uint32
-	total  int // dropped elements included
+	odd    []uint32 // more counts of the same bins
+	total  int      // dropped elements included
 }
 
 func (h *histogram) part() part {
@@ -38,8 +43,9 @@ func (h *histogram) part() part {
 func (h *histogram) waiting() bool { return !h.fixed }
 
 func (c *counts) addRange(x []float32) {
-	for _, v := range x {
-		c.lo, c.hi = min(c.lo, v), max(c.hi, v)
+	if len(x) > 0 {
+		lo, hi := tensor.MinMax(x)
+		c.lo, c.hi = min(c.lo, lo), max(c.hi, hi)
 	}
 }
 
@@ -73,7 +79,7 @@ func (c *counts) add(x []float32) {
 		return
 	}
 	if c.bins == nil {
-		c.bins = make([]uint32, histBins)
+		c.bins, c.odd = make([]uint32, histBins), make([]uint32, histBins)
 	}
 	c.total += len(x)
 	if h.limited {
@@ -82,10 +88,42 @@ func (c *counts) add(x []float32) {
 			x[i] = min(max(v, -limit), limit)
 		}
 	}
-	bins, w, first := c.bins[:histBins], h.width, h.first
+	if h.first < -1<<22 || h.first > 1<<22 {
+		c.addFar(x)
+		return
+	}
+	// Equal neighbours, such as the zeros behind a Relu, would wait for each other's
+	// count; two tables keep them apart.
+	even, odd := c.bins[:histBins], c.odd[:histBins]
+	w, first := h.width, h.first
+	end, origin := first+histBins, int32(first)
+	n := len(x) &^ 1
+	for i := 0; i < n; i += 2 {
+		if q := x[i] / w; q >= first && q < end {
+			even[floorInt(q)-origin]++
+		}
+		if q := x[i+1] / w; q >= first && q < end {
+			odd[floorInt(q)-origin]++
+		}
+	}
+	c.addFar(x[n:])
+}
+
+// floorInt is floor for |q| < 2^31.
+func floorInt(q float32) int32 {
+	i := int32(q)
+	if float32(i) > q {
+		i--
+	}
+	return i
+}
+
+// addFar counts in float32 all the way: far from zero the reference's bin numbers are not exact.
+func (c *counts) addFar(x []float32) {
+	w, first := c.h.width, c.h.first
 	for _, v := range x {
 		if i := floor32(v/w) - first; i >= 0 && i < histBins {
-			bins[int(i)]++
+			c.bins[int(i)]++
 		}
 	}
 }
@@ -94,10 +132,11 @@ func (h *histogram) merge(into, p part) {
 	a, b := into.(*counts), p.(*counts)
 	a.lo, a.hi = min(a.lo, b.lo), max(a.hi, b.hi)
 	if a.bins == nil {
-		a.bins = make([]uint32, histBins)
+		a.bins, b.bins, a.odd, b.odd = b.bins, a.bins, b.odd, a.odd
 	}
 	for i, n := range b.bins {
 		a.bins[i] += n
+		a.odd[i] += b.odd[i]
 	}
 	a.total += b.total
 	b.reset()
@@ -105,6 +144,7 @@ func (h *histogram) merge(into, p part) {
 
 func (c *counts) reset() {
 	clear(c.bins)
+	clear(c.odd)
 	c.total, c.lo, c.hi = 0, float32(math.Inf(1)), float32(math.Inf(-1))
 }
 
@@ -114,7 +154,7 @@ func (h *histogram) commit(p part) {
 	if h.fixed && c.total > 0 {
 		k := float64(h.batches)
 		for i, n := range c.bins {
-			h.pdf[i] = (float64(h.pdf[i]*k) + float64(n)/float64(c.total)) / (k + 1)
+			h.pdf[i] = (float64(h.pdf[i]*k) + float64(n+c.odd[i])/float64(c.total)) / (k + 1)
 		}
 		h.batches++
 	}

@@ -1,6 +1,10 @@
 package encoding
 
-import "math"
+import (
+	"math"
+
+	"roundel/tensor"
+)
 
 // spectrumBins is the number of bins of a spectrum; half of them are below zero.
 const spectrumBins = 4096
@@ -39,10 +43,7 @@ func (s *spectrum) add(x []float32) {
 	if len(x) == 0 {
 		return
 	}
-	lo, hi := x[0], x[0]
-	for _, v := range x {
-		lo, hi = min(lo, v), max(hi, v)
-	}
+	lo, hi := tensor.MinMax(x)
 	s.lo, s.hi = min(s.lo, lo), max(s.hi, hi)
 	s.total += uint64(len(x))
 	// |v| < 2^e, so v/2^(e-11) lies within half the bins.
