@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -50,37 +49,44 @@ func runAdaround(ctx context.Context, env *environment, args []string) error {
 		return err
 	}
 	j.calib = src
-	if err := outputDir(*dir); err != nil {
-		return err
-	}
-	if err := j.checkpoints(*dir, *resume); err != nil {
-		return err
-	}
-	if err := j.round(ctx); err != nil {
-		return err
-	}
 	name := *prefix
 	if name == "" {
 		name = l.prefix() + "_adaround"
 	}
-	if err := j.writeRounded(env, l, *dir, name); err != nil {
+	if name != filepath.Base(name) {
+		return usagef("--prefix %q: want a file name without folders", name)
+	}
+	out, err := openOutput(*dir)
+	if err != nil {
 		return err
 	}
-	return os.RemoveAll(j.rounding.Checkpoint)
+	defer out.close()
+	if err := out.reserve(resultNames(name), pos[0], *calib); err != nil {
+		return err
+	}
+	return j.resumable(ctx, out, *resume, func() error {
+		if err := j.round(ctx); err != nil {
+			return err
+		}
+		return j.writeRounded(env, l, out, name)
+	})
 }
 
-// writeRounded writes DIR/NAME.onnx and DIR/NAME.encodings.
-func (j *job) writeRounded(env *environment, l *loaded, dir, name string) error {
+// writeRounded writes NAME.onnx and NAME.encodings.
+func (j *job) writeRounded(env *environment, l *loaded, out *output, name string) error {
+	j.doing = "exporting"
 	m, err := convert.ToModel(j.rounded.Graph, l.model)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, name+".onnx")
-	if err := onnx.Write(path, m); err != nil {
+	if err := onnx.Write(filepath.Join(out.stage(), name+".onnx"), m); err != nil {
 		return err
 	}
-	enc := filepath.Join(dir, name+".encodings")
+	enc := filepath.Join(out.stage(), name+".encodings")
 	if err := atomicfile.Write(enc, func(w io.Writer) error { return j.params.WriteAdaround(w, false) }); err != nil {
+		return err
+	}
+	if err := out.commit(resultNames(name)); err != nil {
 		return err
 	}
 	flips, weights := 0, 0
@@ -91,7 +97,7 @@ func (j *job) writeRounded(env *environment, l *loaded, dir, name string) error 
 	for _, s := range j.rounded.Skipped {
 		fmt.Fprintf(env.stdout, "left in float: %s: %s\n", s.Node, s.Reason)
 	}
-	fmt.Fprintf(env.stdout, "wrote %s\nwrote %s\n", path, enc)
+	fmt.Fprintf(env.stdout, "wrote %s\nwrote %s\n", out.path(name+".onnx"), out.path(name+".encodings"))
 	return nil
 }
 

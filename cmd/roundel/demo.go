@@ -81,9 +81,11 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := outputDir(*dir); err != nil {
+	out, err := openOutput(*dir)
+	if err != nil {
 		return err
 	}
+	defer out.close()
 	x, labels := demo.Test()
 	input := l.graph.Inputs[0].Name
 	fmt.Fprintf(env.stdout, "Fashion-MNIST, MobileNet-like network; %d calibration images, %d test images\n", demo.CalibrationImages, demo.TestImages)
@@ -110,7 +112,7 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 		}
 		printVariants(env, vs)
 		if bits == demoBits[0] {
-			if err := j.export(env, l, *dir, vs); err != nil {
+			if err := j.export(env, l, out, vs); err != nil {
 				return err
 			}
 		}

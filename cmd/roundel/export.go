@@ -20,14 +20,15 @@ import (
 type simulation = *quantsim.Sim
 
 // export writes the rounded model, its encodings, the same as QDQ ONNX, and the report, and prints the hash of each.
-func (j *job) export(env *environment, l *loaded, dir string, vs []*variant) error {
-	name := l.prefix() + fmt.Sprintf("_w%da%d", j.simulate.ParamBits, j.simulate.OutputBits)
+func (j *job) export(env *environment, l *loaded, out *output, vs []*variant) error {
+	j.doing = "exporting"
+	name := j.resultName(l)
 	o := j.files
 	o.QDQ = o.QDQ && j.hasONNXTypes()
-	if err := export.Write(j.sim, l.model, dir, name, o); err != nil {
+	if err := export.Write(j.sim, l.model, out.stage(), name, o); err != nil {
 		return err
 	}
-	if err := report.Write(filepath.Join(dir, name+".html"), j.page(l, vs)); err != nil {
+	if err := report.Write(filepath.Join(out.stage(), name+".html"), j.page(l, vs)); err != nil {
 		return err
 	}
 	names := []string{name + ".onnx", name + ".encodings"}
@@ -36,13 +37,29 @@ func (j *job) export(env *environment, l *loaded, dir string, vs []*variant) err
 	} else if j.files.QDQ {
 		fmt.Fprintln(env.stdout, "no QDQ model: ONNX has integers of 4, 8 and 16 bits only")
 	}
-	for _, name := range append(names, name+".html") {
-		path := filepath.Join(dir, name)
-		sum, err := hashFile(path)
+	return out.publish(env, resultNames(name), append(names, name+".html"))
+}
+
+// resultName is what the files of a quantization are called, without extension.
+func (j *job) resultName(l *loaded) string {
+	return l.prefix() + fmt.Sprintf("_w%da%d", j.simulate.ParamBits, j.simulate.OutputBits)
+}
+
+// publish commits the results and prints the hash of those listed.
+func (o *output) publish(env *environment, names, listed []string) error {
+	var sums []string
+	for _, name := range listed {
+		sum, err := hashFile(filepath.Join(o.stage(), name))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(env.stdout, "wrote %s sha256 %s\n", path, sum)
+		sums = append(sums, sum)
+	}
+	if err := o.commit(names); err != nil {
+		return err
+	}
+	for i, name := range listed {
+		fmt.Fprintf(env.stdout, "wrote %s sha256 %s\n", o.path(name), sums[i])
 	}
 	return nil
 }

@@ -56,8 +56,8 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal ends the program at once
 	code := run(ctx, &environment{os.Stdout, os.Stderr}, os.Args[1:])
-	stop()
 	os.Exit(code)
 }
 
@@ -78,6 +78,9 @@ func run(ctx context.Context, env *environment, args []string) int {
 			continue
 		}
 		err := c.run(ctx, env, args[1:])
+		if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && !errors.Is(err, cause) {
+			err = cause // names the signal
+		}
 		switch {
 		case err == nil, errors.Is(err, flag.ErrHelp):
 			return exitOK

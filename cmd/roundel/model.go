@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -139,22 +138,6 @@ func (d *dataFlags) open(path string, g *nn.Graph) (source, error) {
 		n = min(n, d.limit)
 	}
 	return source{src, n}, nil
-}
-
-// outputDir makes the folder and proves that files can be written there, before any work is done.
-func outputDir(dir string) error {
-	if dir == "" {
-		return usagef("-o is missing: the folder for the results")
-	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("cannot make the output folder: %w", err)
-	}
-	probe, err := os.CreateTemp(dir, ".roundel-probe-*")
-	if err != nil {
-		return fmt.Errorf("cannot write to the output folder %s: %w", dir, err)
-	}
-	probe.Close()
-	return os.Remove(probe.Name())
 }
 
 // fileName turns a tensor's name into one for a file.

@@ -204,6 +204,9 @@ type job struct {
 	rounded *adaround.Result
 	params  *encoding.File // of the rounded weights
 	sim     *quantsim.Sim  // rounded weights and quantized activations, calibrated
+
+	doing       string // after rounding; for the message of a run that is stopped
+	done, total int    // layers
 }
 
 // sampler is a numbered list of samples: a source, or data in memory.
@@ -228,6 +231,7 @@ func (j *job) round(ctx context.Context) error {
 			j.reporter.Message("predicted peak memory %s", formatBytes(p.PeakBytes))
 			stage = j.reporter.Stage("rounding", int64(p.Total), 0)
 		case p.Done && p.Report != nil:
+			j.done, j.total = p.Index+1, p.Total
 			stage.Set(int64(p.Index+1), fmt.Sprintf("%s loss %.4g -> %.4g", p.Layer, p.Report.Nearest.Solve, p.Report.Final.Solve))
 		}
 	}
@@ -262,6 +266,7 @@ func (j *job) calibrate(ctx context.Context) error {
 	if err := sim.SetAndFreezeParams(j.params); err != nil {
 		return err
 	}
+	j.doing = "calibrating"
 	stage := j.reporter.Stage("calibrating", int64(j.calib.Len()), 0)
 	err = sim.ComputeEncodings(ctx, func(run func(map[string]tensor.Any) error) error {
 		return j.calib.batches(ctx, j.pool, j.batch, func(b batch) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -52,28 +51,26 @@ func runQuantize(ctx context.Context, env *environment, args []string) error {
 		}
 		j.eval, evalName = esrc, *eval
 	}
-	if err := outputDir(*dir); err != nil {
-		return err
-	}
-	if err := j.checkpoints(*dir, *resume); err != nil {
-		return err
-	}
-	if err := j.round(ctx); err != nil {
-		return err
-	}
-	if err := j.calibrate(ctx); err != nil {
-		return err
-	}
-	vs, err := j.compare(ctx)
+	out, err := openOutput(*dir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), evalName)
-	printVariants(env, vs)
-	if err := j.export(env, l, *dir, vs); err != nil {
+	defer out.close()
+	if err := out.reserve(resultNames(j.resultName(l)), pos[0], *calib, *eval); err != nil {
 		return err
 	}
-	return os.RemoveAll(j.rounding.Checkpoint)
+	return j.resumable(ctx, out, *resume, func() error {
+		if err := j.roundAndCalibrate(ctx); err != nil {
+			return err
+		}
+		vs, err := j.compare(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), evalName)
+		printVariants(env, vs)
+		return j.export(env, l, out, vs)
+	})
 }
 
 // newJob reads the settings that do not depend on a model.
@@ -120,20 +117,9 @@ func (j *job) prepare(ctx context.Context, l *loaded) error {
 	return nil
 }
 
-// checkpoints chooses the folder for the state of a run; without resume an old one is removed.
-func (j *job) checkpoints(dir string, resume bool) error {
-	j.rounding.Checkpoint = filepath.Join(dir, ".roundel-checkpoint")
-	if resume {
-		return nil
-	}
-	if err := os.RemoveAll(j.rounding.Checkpoint); err != nil {
-		return fmt.Errorf("cannot remove the checkpoint of an earlier run: %w", err)
-	}
-	return nil
-}
-
 // compare evaluates nearest rounding, AdaRound and the full simulation against the float network.
 func (j *job) compare(ctx context.Context) ([]*variant, error) {
+	j.doing = "evaluating"
 	nearest, err := j.weightsOnly(ctx, j.float, nil)
 	if err != nil {
 		return nil, err

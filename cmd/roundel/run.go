@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"roundel/data"
@@ -57,9 +58,11 @@ func runModel(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := outputDir(*dir); err != nil {
+	out, err := openOutput(*dir)
+	if err != nil {
 		return err
 	}
+	defer out.close()
 	var outs map[string]tensor.Any
 	if *reference {
 		if *fetch != "" {
@@ -79,7 +82,7 @@ func runModel(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
-	return writeOutputs(env, *dir, outs, outputNames(l.graph, *fetch))
+	return writeOutputs(env, out, outs, outputNames(l.graph, *fetch))
 }
 
 func outputNames(g *nn.Graph, fetch string) []string {
@@ -119,14 +122,24 @@ func readFeeds(l *loaded, files inputFlag) (map[string]tensor.Any, error) {
 	return feeds, nil
 }
 
-func writeOutputs(env *environment, dir string, outs map[string]tensor.Any, names []string) error {
+func writeOutputs(env *environment, out *output, outs map[string]tensor.Any, names []string) error {
+	var files []string
 	for _, name := range names {
-		t := outs[name]
-		path := filepath.Join(dir, fileName(name)+".npy")
-		if err := atomicfile.Write(path, func(w io.Writer) error { return data.EncodeNpy(w, t) }); err != nil {
+		file := fileName(name) + ".npy"
+		if slices.Contains(files, file) {
+			return fmt.Errorf("two outputs would be called %s; --fetch them one at a time", file)
+		}
+		files = append(files, file)
+		err := atomicfile.Write(filepath.Join(out.stage(), file), func(w io.Writer) error { return data.EncodeNpy(w, outs[name]) })
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(env.stdout, "%s %v%v -> %s\n", name, t.DType(), t.Shape(), path)
+	}
+	if err := out.commit(files); err != nil {
+		return err
+	}
+	for i, name := range names {
+		fmt.Fprintf(env.stdout, "%s %v%v -> %s\n", name, outs[name].DType(), outs[name].Shape(), out.path(files[i]))
 	}
 	return nil
 }

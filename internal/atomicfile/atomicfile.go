@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"syscall"
 )
 
 // Write creates or replaces path with what fill writes. The bytes go to a
@@ -49,6 +51,23 @@ func Write(path string, fill func(io.Writer) error) (err error) {
 		return fmt.Errorf("cannot write %s: %w", path, cause(err))
 	}
 	return nil
+}
+
+// SyncDir makes the names in a folder durable: what was renamed or removed before the call is so after a power failure.
+// It does nothing where folders cannot be synced.
+func SyncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) { // some network file systems
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 // WriteBytes is Write of a byte slice.
