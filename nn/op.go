@@ -107,7 +107,7 @@ func table() map[string]*OpDef {
 		t := map[string]*OpDef{}
 		for _, family := range [][]OpDef{
 			elementwiseOps(), logicOps(), activationOps(), reduceOps(), moveOps(), gatherOps(), generatorOps(), matmulOps(),
-			convOps(), poolOps(), normOps(), resizeOps(), detectOps(), rnnOps(), controlOps(), quantOps(),
+			convOps(), poolOps(), normOps(), resizeOps(), detectOps(), rnnOps(), controlOps(), quantOps(), attentionOps(),
 		} {
 			for _, d := range family {
 				if t[d.Name] != nil {

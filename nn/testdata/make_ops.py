@@ -48,7 +48,7 @@ def run(op, inputs, outputs=1, opset=OPSET, **attrs):
     node = helper.make_node(op, names, outs, **attrs)
     vi = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in zip(names, ins) if n]
     g = helper.make_graph([node], op, vi, [helper.make_empty_tensor_value_info(o) for o in outs])
-    m = helper.make_model(g, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    m = helper.make_model(g, opset_imports=[helper.make_opsetid("", opset)], ir_version=10 if opset < 23 else 11)
     o = ort.SessionOptions()
     o.log_severity_level = 4
     o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -317,6 +317,14 @@ run("ConvInteger", [ints(0, 9, 1, 1, 4, 4, dtype=np.uint8), ints(0, 9, 1, 1, 2, 
 run("QLinearMatMul", [ints(0, 99, 2, 3, dtype=np.uint8), np.float32(0.03), np.uint8(4), ints(0, 99, 3, 2, dtype=np.uint8), np.float32(0.02), np.uint8(9), np.float32(0.05), np.uint8(7)])
 run("QLinearConv", [ints(0, 99, 1, 2, 4, 4, dtype=np.uint8), np.float32(0.03), np.uint8(4), ints(-99, 99, 3, 2, 2, 2, dtype=np.int8), f(3, lo=0.01, hi=0.05), np.int8([0, 0, 0]),
                     np.float32(0.2), np.uint8(120), ints(-99, 99, 3, dtype=np.int32)], pads=[1, 0, 0, 1])
+
+# Transformers.
+run("Attention", [f(1, 2, 3, 4), f(1, 2, 5, 4), f(1, 2, 5, 2)], opset=23)
+run("Attention", [f(2, 3, 8), f(2, 4, 4), f(2, 4, 4), ints(0, 2, 3, 4, dtype=bool)], opset=23, q_num_heads=4, kv_num_heads=2, scale=0.7)
+run("Attention", [f(1, 2, 3, 4), f(1, 2, 3, 4), f(1, 2, 3, 4), None, f(1, 2, 2, 4), f(1, 2, 2, 4)], outputs=3, opset=23, is_causal=1, softcap=1.5)
+run("RotaryEmbedding", [f(1, 2, 3, 4), f(5, 2), f(5, 2), np.array([[0, 4, 1]])], opset=23)
+run("RotaryEmbedding", [f(1, 3, 12), f(1, 3, 2), f(1, 3, 2)], opset=23, num_heads=2, rotary_embedding_dim=4, interleaved=1)
+run("RMSNormalization", [f(2, 3, 4), f(4)], opset=23, axis=-1)
 
 with open("ops.json", "w") as out:
     out.write('{"producer": "onnxruntime %s", "opset": %d, "seed": 7, "cases": [\n' % (ort.__version__, OPSET))
