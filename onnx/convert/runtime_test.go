@@ -3,7 +3,9 @@ package convert_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"roundel/internal/golden"
@@ -92,4 +94,40 @@ func agrees(ty nn.Type, v tensor.Any) error {
 		return fmt.Errorf("inferred as %v, but it is %v%v", ty, v.DType(), v.Shape())
 	}
 	return nil
+}
+
+// TestModelTypes infers whole models; the batch stays a symbol to the end.
+func TestModelTypes(t *testing.T) {
+	for _, c := range []struct{ file, output, want string }{
+		{"mobilenet_v2.onnx", "output", "1000]"},
+		{"mobilenet_v2_bn.onnx", "output", "1000]"},
+		{"resnet18_random.onnx", "", "1000]"},
+		{"fashion_mobilenet.onnx", "logits", "10]"},
+		{"fashion_resnet.onnx", "logits", "10]"},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			m, err := onnx.Read(golden.Shared(t, filepath.Join("models", c.file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := convert.ToGraph(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := nn.Verify(g); err != nil {
+				t.Fatal(err)
+			}
+			out, in := g.Types[g.Outputs[0].Name], g.Inputs[0].Type
+			if got := out.String(); !strings.HasSuffix(got, c.want) || len(out.Dims) != 2 || out.Dims[0] != in.Dims[0] {
+				t.Errorf("input %v gives %s", in, got)
+			}
+			for name, ty := range g.Types {
+				for _, d := range ty.Dims {
+					if !d.IsKnown() && d.Sym == "" {
+						t.Errorf("%s has an unknown extent: %v", name, ty)
+					}
+				}
+			}
+		})
+	}
 }
