@@ -51,7 +51,7 @@ func (q *quantizer) ready() bool { return q.enabled && q.enc != nil && q.enc.Typ
 
 // sourceEncoding returns the integer encoding of the grid that a value lies on, looking through operators that only move data; nil if there is none.
 func (s *Sim) sourceEncoding(name string) *encoding.Encoding {
-	src, _ := s.enabledSource(name, nil)
+	src := s.enabledSource(name)
 	if src == "" || !s.quant[src].ready() {
 		return nil
 	}

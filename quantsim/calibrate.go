@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -68,7 +69,7 @@ func (s *Sim) computeConsts() error {
 	var errs []error
 	for _, name := range s.order {
 		q, c := s.quant[name], s.g.Consts[name]
-		if c == nil || !q.enabled || q.frozen || q.grid.Type != encoding.Int {
+		if c == nil || !q.enabled || q.frozen || q.grid.Type != encoding.Int || s.shared(q) {
 			continue
 		}
 		x, err := tensor.As[float32](c)
@@ -90,12 +91,23 @@ func (s *Sim) computeConsts() error {
 	return errors.Join(errs...)
 }
 
+// shared reports whether a quantizer serves a tensor that is not a constant.
+func (s *Sim) shared(q *quantizer) bool {
+	for name, o := range s.quant {
+		if o == q && s.g.Consts[name] == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // calibration is one ComputeEncodings.
 type calibration struct {
 	s         *Sim
 	ctx       context.Context
 	prog      *nn.Program
 	taps      []string                          // observed tensors in execution order
+	consts    []string                          // constants that share an encoding with one of them
 	analyzers map[*quantizer]*encoding.Analyzer // one for all tensors that share it
 	batch     map[string]*encoding.Batch        // by tensor: the running batch
 	shares    []map[string]*encoding.Batch      // by worker
@@ -109,7 +121,7 @@ func (s *Sim) newCalibration(ctx context.Context) (*calibration, error) {
 	c := &calibration{s: s, ctx: ctx, analyzers: map[*quantizer]*encoding.Analyzer{}, batch: map[string]*encoding.Batch{}, failed: map[string]error{}}
 	for _, name := range s.values() {
 		q := s.quant[name]
-		if q == nil || q.kind != encoding.Activation || !q.enabled || q.frozen || q.grid.Type != encoding.Int || s.g.Consts[name] != nil {
+		if q == nil || q.kind != encoding.Activation || !q.enabled || q.frozen || q.grid.Type != encoding.Int {
 			continue
 		}
 		if c.analyzers[q] == nil {
@@ -121,6 +133,12 @@ func (s *Sim) newCalibration(ctx context.Context) (*calibration, error) {
 		}
 		c.taps = append(c.taps, name)
 		c.batch[name] = c.analyzers[q].Batch()
+	}
+	for _, name := range s.order {
+		if a := c.analyzers[s.quant[name]]; a != nil && s.g.Consts[name] != nil {
+			c.consts = append(c.consts, name)
+			c.batch[name] = a.Batch()
+		}
 	}
 	if len(c.taps) == 0 {
 		return c, nil
@@ -181,7 +199,7 @@ func (c *calibration) run(feeds map[string]tensor.Any) error {
 	if err := c.pass(feeds, (*encoding.Batch).Add, func(name string) *encoding.Batch { return c.batch[name] }); err != nil {
 		return err
 	}
-	for _, name := range c.taps {
+	for _, name := range slices.Concat(c.taps, c.consts) {
 		c.analyzers[c.s.quant[name]].Commit(c.batch[name])
 	}
 	c.batches++
@@ -214,6 +232,15 @@ func (c *calibration) pass(feeds map[string]tensor.Any, see func(*encoding.Batch
 			if b != nil {
 				b.Merge(share[name])
 			}
+		}
+	}
+	for _, name := range c.consts {
+		v, err := tensor.As[float32](c.s.g.Consts[name])
+		if b := into(name); err == nil && b != nil {
+			err = see(b, v.Data(), tensor.Shape{v.Len()})
+		}
+		if err != nil {
+			return fmt.Errorf("quantsim: tensor %q: %w", name, err)
 		}
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 	"roundel/tensor"
 )
 
-// op is an operator as placement sees it: a node, or a MatMul and the Add of its
-// bias taken as one Gemm. Parameters are constants at the slots that mean something
+// op is an operator as placement sees it: a node, or several that are quantized as one
+// (patterns.go). Parameters are constants at the slots that mean something
 // to the operator; every other input is an activation, constant or not.
 type op struct {
 	node       *nn.Node // the last node, for messages and attributes
@@ -73,7 +73,7 @@ type network struct {
 	inner     map[string]bool  // values inside an op, invisible to placement
 }
 
-func newNetwork(g *nn.Graph, fuseMatmulAdd bool) (*network, error) {
+func newNetwork(g *nn.Graph, passes []string) (*network, error) {
 	if err := nn.Infer(g); err != nil {
 		return nil, fmt.Errorf("quantsim: the graph is not valid: %w", err)
 	}
@@ -81,24 +81,13 @@ func newNetwork(g *nn.Graph, fuseMatmulAdd bool) (*network, error) {
 	for name, t := range g.Types {
 		n.floats[name] = t.DType == tensor.Float32
 	}
-	biased := map[*nn.Node]*op{} // Add nodes that belong to a MatMul
+	fused := n.fuse(passes)
 	for _, node := range g.Nodes {
-		if biased[node] != nil {
-			n.ops = append(n.ops, biased[node])
-			continue
+		if o, part := fused[node]; !part {
+			n.ops = append(n.ops, n.newOp(node))
+		} else if o != nil {
+			n.ops = append(n.ops, o)
 		}
-		o := n.newOp(node)
-		if fuseMatmulAdd && node.Op == "MatMul" && o.param("weight") != "" {
-			if add, bias := n.biasOf(node); add != nil {
-				o.typ, o.node = "Gemm", add
-				o.params = append(o.params, param{"bias", bias})
-				o.outputs = add.Outputs
-				n.inner[node.Outputs[0]] = true
-				biased[add] = o
-				continue
-			}
-		}
-		n.ops = append(n.ops, o)
 	}
 	for _, o := range n.ops {
 		for _, out := range o.outputs {
@@ -111,6 +100,32 @@ func newNetwork(g *nn.Graph, fuseMatmulAdd bool) (*network, error) {
 		}
 	}
 	return n, nil
+}
+
+// fuse finds the patterns of the passes. Every node of one is a key; the value of its
+// last node is the operator that stands for all of them, of the others nil.
+func (n *network) fuse(passes []string) map[*nn.Node]*op {
+	fused := map[*nn.Node]*op{}
+	layer, rms := slices.Contains(passes, "LayerNormalization"), slices.Contains(passes, "RMSNormalization")
+	for _, node := range n.g.Nodes {
+		o, nodes := n.normalization(node, layer, rms)
+		if o == nil && slices.Contains(passes, "MatmulAdd") {
+			o, nodes = n.matmulAdd(node)
+		}
+		if o == nil || slices.ContainsFunc(nodes, func(p *nn.Node) bool { _, taken := fused[p]; return taken }) {
+			continue
+		}
+		for _, p := range nodes {
+			fused[p] = nil
+			if p != o.node {
+				for _, out := range p.Outputs {
+					n.inner[out] = true
+				}
+			}
+		}
+		fused[o.node] = o
+	}
+	return fused
 }
 
 // newOp splits the inputs of a node into activations and parameters.
@@ -154,20 +169,6 @@ func (n *network) constant(name string) (c string, transposed bool) {
 		}
 	}
 	return "", false
-}
-
-// biasOf returns the Add that alone reads a MatMul and adds a constant vector to it.
-func (n *network) biasOf(matmul *nn.Node) (add *nn.Node, bias string) {
-	readers := n.g.Consumers(matmul.Outputs[0])
-	if len(readers) != 1 || readers[0].Op != "Add" || n.g.IsOutput(matmul.Outputs[0]) {
-		return nil, ""
-	}
-	for _, in := range readers[0].Inputs {
-		if in != matmul.Outputs[0] && n.g.Consts[in] != nil && len(n.g.Consts[in].Shape()) <= 1 {
-			return readers[0], in
-		}
-	}
-	return nil, ""
 }
 
 // depthwise reports whether a convolution has one input channel per group; such ones

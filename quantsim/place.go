@@ -10,7 +10,8 @@ import (
 )
 
 // placement decides which tensors are quantized. The steps and their order are those
-// of AIMET 2.42 (spec/quantsim.md sections 2 to 5); a later step overrides an earlier one.
+// of AIMET 2.42; a later step overrides an earlier one. Step 8, patterns, comes first
+// here: newNetwork has already made one operator of each.
 type placement struct {
 	*network
 	rules *Rules
@@ -29,7 +30,6 @@ func place(n *network, rules *Rules, cfg Config) (*placement, error) {
 	p.supergroups()
 	p.inputsAndOutputs()
 	p.perChannel()
-	p.patterns()
 	p.dynamicWeights()
 	p.exceptions()
 	p.tie()
@@ -144,7 +144,7 @@ func (p *placement) opTypes() error {
 			}
 			if r.Constraint != nil {
 				q.fixed = r.Constraint
-				if c := r.Constraint; c.Max != nil && *c.Min == *c.Max {
+				if c := r.Constraint; c.Max != nil && *c.Min == -*c.Max {
 					q.grid.Symmetric = true
 				}
 			}

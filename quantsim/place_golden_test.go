@@ -59,7 +59,7 @@ func TestGoldenPlacement(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := newNetwork(g, true)
+		n, err := newNetwork(g, rules.Passes)
 		if err != nil {
 			t.Fatal(err)
 		}

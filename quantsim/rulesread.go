@@ -45,7 +45,7 @@ func ParseRules(source string, data []byte) (*Rules, error) {
 }
 
 // knownPasses are the patterns that are quantized as one operator.
-var knownPasses = []string{"MatmulAdd", "LayerNormalization", "RMSNormalization", "MaskedSoftmax"}
+var knownPasses = []string{"MatmulAdd", "LayerNormalization", "RMSNormalization"}
 
 func (r *Rules) readDefaults(n *jsontree.Node) {
 	n.Only("ops", "params", "strict_symmetric", "unsigned_symmetric", "per_channel_quantization", "supported_kernels", "hw_version")

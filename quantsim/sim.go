@@ -40,7 +40,7 @@ func New(g *nn.Graph, cfg Config) (*Sim, error) {
 			return nil, fmt.Errorf("quantsim: node %q (%s): the model is quantized already; import it as QDQ, or start from the float model", n.Name, n.Op)
 		}
 	}
-	net, err := newNetwork(g.Clone(), slices.Contains(rules.Passes, "MatmulAdd"))
+	net, err := newNetwork(g.Clone(), rules.Passes)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (s *Sim) why(name string) string {
 	src := s.source(name)
 	switch {
 	case s.inner[name]:
-		return ": it lies inside a MatMul with bias, which is quantized as one operator"
+		return ": it lies inside a pattern that is quantized as one operator"
 	case src != name && s.quant[src] != nil:
 		return fmt.Sprintf(": it is %q moved about; use that one", src)
 	case s.g.Types[name].DType != tensor.Invalid && !s.floats[name]:

@@ -215,7 +215,7 @@ func TestGoldenNodeByNode(t *testing.T) {
 			}
 			got := out[name].(*tensor.Dense[float32])
 			step := 1e-4
-			if src, _ := s.enabledSource(name, nil); src != "" {
+			if src := s.enabledSource(name); src != "" {
 				step = s.quant[src].enc.Scale[0]
 			}
 			for i, v := range got.Data() {

@@ -22,24 +22,39 @@ func (p *placement) tie() {
 	}
 }
 
-// enabledSource returns the value whose enabled quantizer decides the grid of name, or
-// "". alone reports that nothing reads a value on the way but the way itself and to.
-func (p *placement) enabledSource(name string, to *op) (src string, alone bool) {
-	alone = true
+// enabledSource returns the value whose enabled quantizer decides the grid of name, or "".
+func (p *placement) enabledSource(name string) string {
 	for {
-		for _, c := range p.consumers[name] {
-			alone = alone && c == to
-		}
-		alone = alone && !p.g.IsOutput(name)
 		if q := p.quant[name]; q != nil && q.enabled {
-			return name, alone
+			return name
 		}
 		o := p.producer[name]
 		if o == nil || !keepsGrid[o.typ] || len(o.inputs) == 0 {
-			return "", false
+			return ""
 		}
-		name, to = o.inputs[0], o
+		name = o.inputs[0]
 	}
+}
+
+// onlyFor reports whether nothing reads a value but o, directly or through operators that only move data.
+func (p *placement) onlyFor(name string, o *op) bool {
+	if p.g.IsOutput(name) {
+		return false
+	}
+	for _, c := range p.consumers[name] {
+		if c == o {
+			continue
+		}
+		if !keepsGrid[c.typ] {
+			return false
+		}
+		for _, out := range c.outputs {
+			if out != "" && !p.onlyFor(out, o) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // tieInputs lets the inputs of a join adopt the quantizer of its output, except those
@@ -52,16 +67,14 @@ func (p *placement) tieInputs(o *op) {
 	var srcs []string
 	var fixed []*Range
 	for i, in := range o.inputs {
-		if i > 0 && o.typ != "Concat" && i != len(o.inputs)-1 {
+		if o.typ != "Concat" && i > 0 && i < len(o.inputs)-1 {
 			continue // indices
 		}
-		src, alone := p.enabledSource(in, o)
-		if src == "" {
-			continue
-		}
-		fixed = append(fixed, p.quant[src].fixed)
-		if alone && p.g.Consts[src] == nil {
-			srcs = append(srcs, src)
+		if src := p.enabledSource(in); src != "" {
+			fixed = append(fixed, p.quant[src].fixed)
+			if p.onlyFor(src, o) {
+				srcs = append(srcs, src)
+			}
 		}
 	}
 	uniform := len(fixed) > 0 && !slices.ContainsFunc(fixed, func(r *Range) bool { return !sameRange(r, fixed[0]) })
@@ -70,7 +83,7 @@ func (p *placement) tieInputs(o *op) {
 	}
 	for _, s := range srcs {
 		if uniform || p.quant[s].fixed == nil {
-			p.replace(p.quant[s], out)
+			p.quant[s] = out
 		}
 	}
 }
@@ -81,7 +94,7 @@ func (p *placement) tieOutput(o *op) {
 	if len(o.inputs) == 0 {
 		return
 	}
-	src, alone := p.enabledSource(o.inputs[0], o)
+	src := p.enabledSource(o.inputs[0])
 	out := p.quant[o.outputs[0]]
 	if src == "" || out == nil || !out.enabled {
 		return
@@ -90,18 +103,9 @@ func (p *placement) tieOutput(o *op) {
 	if in == out || in.grid.Type != out.grid.Type {
 		return
 	}
-	if out.fixed != nil && !sameRange(out.fixed, in.fixed) && !alone {
+	if out.fixed != nil && !sameRange(out.fixed, in.fixed) && !p.onlyFor(src, o) {
 		return
 	}
 	in.absorb(out)
-	p.replace(out, in)
-}
-
-// replace gives every tensor of old the quantizer q.
-func (p *placement) replace(old, q *quantizer) {
-	for name, have := range p.quant {
-		if have == old {
-			p.quant[name] = q
-		}
-	}
+	p.quant[o.outputs[0]] = in
 }

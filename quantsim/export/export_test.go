@@ -357,10 +357,19 @@ func TestCheckFinds(t *testing.T) {
 		fatal bool
 		rule  string
 	}{
-		"other name":       {func(f *encoding.File) { f.Entries[0].Name = "conv7.weight" }, true, "name"},
-		"activation scale": {func(f *encoding.File) { e := f.Find("relu2"); e.Scale = append(e.Scale, 1); e.Offset = append(e.Offset, 0) }, true, "grid"},
-		"channel count":    {func(f *encoding.File) { e := f.Find("conv1.weight"); e.Scale = e.Scale[:3]; e.Offset = e.Offset[:3]; e.Min, e.Max = nil, nil }, true, "grid"},
-		"axis":             {func(f *encoding.File) { f.Find("conv2.weight").Axis = 1 }, true, "axis"},
+		"other name": {func(f *encoding.File) { f.Entries[0].Name = "conv7.weight" }, true, "name"},
+		"activation scale": {func(f *encoding.File) {
+			e := f.Find("relu2")
+			e.Scale = append(e.Scale, 1)
+			e.Offset = append(e.Offset, 0)
+		}, true, "grid"},
+		"channel count": {func(f *encoding.File) {
+			e := f.Find("conv1.weight")
+			e.Scale = e.Scale[:3]
+			e.Offset = e.Offset[:3]
+			e.Min, e.Max = nil, nil
+		}, true, "grid"},
+		"axis": {func(f *encoding.File) { f.Find("conv2.weight").Axis = 1 }, true, "axis"},
 		"range": {func(f *encoding.File) {
 			e := f.Find("fc.weight")
 			for i := range e.Scale {
