@@ -107,7 +107,6 @@ type concat struct {
 const concatPieces = 16
 
 func (c *concat) do(m *machine) error {
-	c.m = m
 	if m.pool.Workers() == 1 || c.dst.n < 2*grainFloats {
 		for i := range concatPieces {
 			c.piece(m, i)
