@@ -151,14 +151,9 @@ func (s *Sim) newCalibration(ctx context.Context) (*calibration, error) {
 		}
 		c.shares = append(c.shares, share)
 	}
-	consts, err := s.quantizedConsts(nil)
+	consts, err := s.quantizedConsts(nil, true)
 	if err != nil {
 		return nil, err
-	}
-	for name := range consts {
-		if s.quant[name].kind != encoding.Param {
-			delete(consts, name) // activations pass through
-		}
 	}
 	c.prog, err = nn.Compile(s.g, nn.CompileOptions{Pool: pool, Fetches: []string{}, Taps: c.taps, Consts: consts})
 	return c, err

@@ -1,7 +1,9 @@
 package quantsim
 
 import (
+	"context"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/quantsim/encoding"
+	"roundel/tensor"
 )
 
 // placed is where AIMET put a quantizer; bench/interop/placement.py writes the files.
@@ -17,6 +20,7 @@ type placed struct {
 	Enabled, Symmetric, Strict, Unsigned bool
 	Bitwidth, Axis, Group                int
 	Kind                                 string
+	Scale, Offset                        []float64 // after one batch
 }
 
 // TestPlacement compares with AIMET on small graphs, one for each rule, with three configs.
@@ -25,7 +29,7 @@ func TestPlacement(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no test data: %v", err)
 	}
-	tensors := 0
+	tensors, encodings := 0, 0
 	for _, path := range files {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -56,10 +60,11 @@ func TestPlacement(t *testing.T) {
 					t.Fatal(err)
 				}
 				tensors += comparePlacement(t, s, want)
+				encodings += compareCalibration(t, s, want)
 			})
 		}
 	}
-	t.Logf("%d quantizers", tensors)
+	t.Logf("%d quantizers, %d scales equal", tensors, encodings)
 }
 
 func comparePlacement(t *testing.T, s *Sim, want map[string]placed) int {
@@ -99,4 +104,56 @@ func comparePlacement(t *testing.T, s *Sim, want map[string]placed) int {
 		}
 	}
 	return len(want)
+}
+
+// compareCalibration calibrates with the inputs of placement.py and counts equal scales.
+func compareCalibration(t *testing.T, s *Sim, want map[string]placed) int {
+	t.Helper()
+	feeds := map[string]tensor.Any{}
+	for k, in := range s.g.Inputs {
+		shape, ok := in.Type.Shape()
+		if !ok {
+			t.Fatalf("input %s has no shape", in.Name)
+		}
+		if in.Type.DType == tensor.Int64 {
+			x := tensor.New[int64](shape...)
+			for i := range x.Data() {
+				x.Data()[i] = int64(i % 10)
+			}
+			feeds[in.Name] = x
+			continue
+		}
+		x := tensor.New[float32](shape...)
+		for i := range x.Data() {
+			x.Data()[i] = float32((i+17*k)*7919%1001)/250 - 2
+		}
+		feeds[in.Name] = x
+	}
+	err := s.ComputeEncodings(context.Background(), func(run func(map[string]tensor.Any) error) error { return run(feeds) })
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	if _, err := s.Forward(context.Background(), feeds); err != nil {
+		t.Error(err)
+	}
+	n := 0
+	for name, w := range want {
+		st, _ := s.State(name)
+		if len(w.Scale) == 0 || !st.Enabled {
+			continue
+		}
+		if len(w.Scale) != len(st.Encoding.Scale) {
+			t.Errorf("%s: %d scales, want %d", name, len(st.Encoding.Scale), len(w.Scale))
+			continue
+		}
+		for i, s := range st.Encoding.Scale {
+			if math.Abs(s-w.Scale[i]) > 2e-5*w.Scale[i] || math.Abs(st.Encoding.Offset[i]-w.Offset[i]) > math.Ldexp(1, st.Grid.Bits-15) {
+				t.Errorf("%s channel %d: %v %v, want %v %v", name, i, s, st.Encoding.Offset[i], w.Scale[i], w.Offset[i])
+				continue
+			}
+			n++
+		}
+	}
+	return n
 }

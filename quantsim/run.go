@@ -37,7 +37,7 @@ func (s *Sim) Compile(o nn.CompileOptions) (*nn.Program, error) {
 	if o.Pool == nil {
 		o.Pool = s.workers()
 	}
-	consts, err := s.quantizedConsts(o.Consts)
+	consts, err := s.quantizedConsts(o.Consts, false)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +92,14 @@ func (s *Sim) workers() *tensor.Pool {
 	return s.pool
 }
 
-// quantizedConsts returns the simulated values of the constants that have an enabled quantizer, and of the overrides.
-func (s *Sim) quantizedConsts(overrides map[string]tensor.Any) (map[string]tensor.Any, error) {
+// quantizedConsts returns the simulated values of the constants that have an enabled
+// quantizer, only of parameters if asked so, and of the overrides.
+func (s *Sim) quantizedConsts(overrides map[string]tensor.Any, params bool) (map[string]tensor.Any, error) {
 	out := map[string]tensor.Any{}
 	maps.Copy(out, overrides)
 	for _, name := range s.order {
 		q, c := s.quant[name], s.g.Consts[name]
-		if c == nil || !q.enabled {
+		if c == nil || !q.enabled || params && q.kind != encoding.Param {
 			continue
 		}
 		if v := overrides[name]; v != nil {

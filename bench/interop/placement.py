@@ -292,8 +292,24 @@ def dump(sim):
             "axis": int(info.channel_axis) % len(info.tensor_shape) if info is not None and q.quant_info.usePerChannelMode and info.channel_axis is not None else -1,
             "kind": "param" if name in sim.param_names else "activation",
             "group": ids.setdefault(id(q), len(ids)),
-            "fixed": list(q._encoding_min_max_fixed_vals) if getattr(q, "_encoding_min_max_fixed_vals", None) else None,
         }
+        if q.enabled and q.get_encodings():
+            out[name]["scale"] = [float(e.delta) for e in q.get_encodings()]
+            out[name]["offset"] = [float(e.offset) for e in q.get_encodings()]
+    return out
+
+
+def ramp(shape, start):
+    """Values that a test in Go can make too."""
+    n = int(np.prod(shape))
+    return ((np.arange(start, start + n) * 7919 % 1001) / np.float32(250) - np.float32(2)).astype(np.float32).reshape(shape)
+
+
+def feeds(model):
+    out = {}
+    for k, i in enumerate(model.graph.input):
+        shape = [d.dim_value for d in i.type.tensor_type.shape.dim]
+        out[i.name] = np.arange(np.prod(shape)).reshape(shape) % 10 if i.type.tensor_type.elem_type == TensorProto.INT64 else ramp(shape, 17 * k)
     return out
 
 
@@ -313,6 +329,7 @@ def main():
             except Exception as e:  # AIMET refuses some graphs
                 print(make.__name__, config, repr(e)[:200])
                 continue
+            sim.compute_encodings([feeds(model)])
             result[f"{config} {activations}"] = dump(sim)
         (folder / f"{make.__name__}.json").write_text(json.dumps(result, separators=(",", ":")).replace('},"', '},\n"') + "\n")
 
