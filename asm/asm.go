@@ -76,6 +76,7 @@ type Kernels struct {
 	dwMin  int        // fewest channels that dw and dwRow take; the generic ones do less
 
 	addClamp func(dst, a, b []float32, lo, hi float32)
+	larger   func(dst, a, b []float32)
 	clamp    func(dst, src []float32, lo, hi float32)
 	axpy     func(dst, x []float32, alpha float32)
 	qdq      func(dst, src []float32, scale, zero, lo, hi float32)
@@ -228,6 +229,12 @@ func (k *Kernels) DepthwiseRow(t *DwTile, width, stride int) {
 // a or b is shorter than dst.
 func (k *Kernels) AddClamp(dst, a, b []float32, lo, hi float32) {
 	k.addClamp(dst, a[:len(dst)], b[:len(dst)], lo, hi)
+}
+
+// Max sets dst[i] = b[i] if b[i] > a[i], else a[i]: a NaN in b is skipped, one in a
+// stays. dst may be a or b. It panics if a or b is shorter than dst.
+func (k *Kernels) Max(dst, a, b []float32) {
+	k.larger(dst, a[:len(dst)], b[:len(dst)])
 }
 
 // Clamp sets dst[i] = lo if src[i] < lo, hi if src[i] > hi, else src[i]: a NaN and

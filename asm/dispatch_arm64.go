@@ -18,6 +18,11 @@ func available() []Kernels {
 		addClampF32_neon(dst[:n], a, b, lo, hi)
 		addClampGeneric(dst[n:], a[n:], b[n:], lo, hi)
 	}
+	k.larger = func(dst, a, b []float32) {
+		n := len(dst) &^ 3
+		largerF32_neon(dst[:n], a, b)
+		largerGeneric(dst[n:], a[n:], b[n:])
+	}
 	k.clamp = func(dst, src []float32, lo, hi float32) {
 		n := len(dst) &^ 3
 		clampF32_neon(dst[:n], src, lo, hi)

@@ -19,6 +19,13 @@ var elementwiseOps = []struct {
 	{"Add", func(k *Kernels, dst, a, b []float32) {
 		k.AddClamp(dst, a, b, float32(math.Inf(-1)), float32(math.Inf(1)))
 	}, func(_, a, b float32) float32 { return a + b }},
+	{"Max", func(k *Kernels, dst, a, b []float32) { k.Max(dst, a, b) },
+		func(_, a, b float32) float32 {
+			if b > a {
+				return b
+			}
+			return a
+		}},
 	{"Clamp", func(k *Kernels, dst, a, _ []float32) { k.Clamp(dst, a, 0, 6) },
 		func(_, a, _ float32) float32 { return finishRef(a, nil, 0, 0, 6) }},
 	{"Axpy", func(k *Kernels, dst, a, _ []float32) { k.Axpy(dst, a, -1.7) },

@@ -14,6 +14,7 @@ func genericTable() Kernels {
 	k := Kernels{
 		ISA: "generic", MR: genericMR, NR: genericNR, Lanes: genericLanes, MP: genericMR, MW: genericMR,
 		addClamp: addClampGeneric,
+		larger:   largerGeneric,
 		clamp:    clampGeneric,
 		axpy:     axpyGeneric,
 		qdq:      qdqGeneric,
@@ -206,6 +207,16 @@ func dwRowGeneric(t *DwTile, width, stride int) {
 func addClampGeneric(dst, a, b []float32, lo, hi float32) {
 	for i := range dst {
 		dst[i] = clamp1(a[i]+b[i], lo, hi)
+	}
+}
+
+func largerGeneric(dst, a, b []float32) {
+	for i, x := range b[:len(dst)] {
+		if y := a[i]; x > y {
+			dst[i] = x
+		} else {
+			dst[i] = y
+		}
 	}
 }
 

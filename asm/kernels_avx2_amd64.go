@@ -215,6 +215,9 @@ func dwRowF32_8x5s2_avx2(t *DwTile)
 func addClampF32_avx2(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
+func largerF32_avx2(dst, a, b []float32)
+
+//go:noescape
 func clampF32_avx2(dst, src []float32, lo, hi float32)
 
 //go:noescape
@@ -325,6 +328,7 @@ func tableAVX2() Kernels {
 			},
 		},
 		addClamp: addClampF32_avx2,
+		larger:   largerF32_avx2,
 		clamp:    clampF32_avx2,
 		axpy:     axpyF32_avx2,
 		qdq:      qdqF32_avx2,

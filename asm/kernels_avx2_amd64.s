@@ -10924,6 +10924,74 @@ done:
 	VZEROUPPER
 	RET
 
+// func largerF32_avx2(dst []float32, a []float32, b []float32)
+// Requires: AVX
+TEXT ·largerF32_avx2(SB), NOSPLIT, $0-72
+	MOVQ dst_base+0(FP), DI
+	MOVQ a_base+24(FP), SI
+	MOVQ b_base+48(FP), DX
+	MOVQ dst_len+8(FP), CX
+
+	// Several vectors at a time
+	SUBQ $+32, CX
+	JL   one
+
+loop:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DX), Y1
+	VMAXPS  Y0, Y1, Y0
+	VMOVUPS Y0, (DI)
+	VMOVUPS 32(SI), Y2
+	VMOVUPS 32(DX), Y3
+	VMAXPS  Y2, Y3, Y2
+	VMOVUPS Y2, 32(DI)
+	VMOVUPS 64(SI), Y4
+	VMOVUPS 64(DX), Y5
+	VMAXPS  Y4, Y5, Y4
+	VMOVUPS Y4, 64(DI)
+	VMOVUPS 96(SI), Y6
+	VMOVUPS 96(DX), Y7
+	VMAXPS  Y6, Y7, Y6
+	VMOVUPS Y6, 96(DI)
+	ADDQ    $+128, DI
+	ADDQ    $+128, SI
+	ADDQ    $+128, DX
+	SUBQ    $+32, CX
+	JGE     loop
+
+	// One vector at a time
+one:
+	ADDQ $+24, CX
+	JL   tail
+
+single:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DX), Y1
+	VMAXPS  Y0, Y1, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $+32, DI
+	ADDQ    $+32, SI
+	ADDQ    $+32, DX
+	SUBQ    $+8, CX
+	JGE     single
+
+	// The last, partial vector
+tail:
+	ADDQ       $+8, CX
+	JZ         done
+	LEAQ       lanemask_avx2<>+64(SB), AX
+	SHLQ       $0x02, CX
+	SUBQ       CX, AX
+	VMOVUPS    (AX), Y15
+	VMASKMOVPS (SI), Y15, Y0
+	VMASKMOVPS (DX), Y15, Y1
+	VMAXPS     Y0, Y1, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func clampF32_avx2(dst []float32, src []float32, lo float32, hi float32)
 // Requires: AVX
 TEXT ·clampF32_avx2(SB), NOSPLIT, $0-56

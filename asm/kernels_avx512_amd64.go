@@ -359,6 +359,9 @@ func dwRowF32_12x5s2_avx512(t *DwTile)
 func addClampF32_avx512(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
+func largerF32_avx512(dst, a, b []float32)
+
+//go:noescape
 func clampF32_avx512(dst, src []float32, lo, hi float32)
 
 //go:noescape
@@ -517,6 +520,7 @@ func tableAVX512() Kernels {
 			},
 		},
 		addClamp: addClampF32_avx512,
+		larger:   largerF32_avx512,
 		clamp:    clampF32_avx512,
 		axpy:     axpyF32_avx512,
 		qdq:      qdqF32_avx512,

@@ -24799,6 +24799,74 @@ done:
 	VZEROUPPER
 	RET
 
+// func largerF32_avx512(dst []float32, a []float32, b []float32)
+// Requires: AVX, AVX512F
+TEXT ·largerF32_avx512(SB), NOSPLIT, $0-72
+	MOVQ dst_base+0(FP), DI
+	MOVQ a_base+24(FP), SI
+	MOVQ b_base+48(FP), DX
+	MOVQ dst_len+8(FP), CX
+
+	// Several vectors at a time
+	SUBQ $+64, CX
+	JL   one
+
+loop:
+	VMOVUPS (SI), Z0
+	VMOVUPS (DX), Z1
+	VMAXPS  Z0, Z1, Z0
+	VMOVUPS Z0, (DI)
+	VMOVUPS 64(SI), Z2
+	VMOVUPS 64(DX), Z3
+	VMAXPS  Z2, Z3, Z2
+	VMOVUPS Z2, 64(DI)
+	VMOVUPS 128(SI), Z4
+	VMOVUPS 128(DX), Z5
+	VMAXPS  Z4, Z5, Z4
+	VMOVUPS Z4, 128(DI)
+	VMOVUPS 192(SI), Z6
+	VMOVUPS 192(DX), Z7
+	VMAXPS  Z6, Z7, Z6
+	VMOVUPS Z6, 192(DI)
+	ADDQ    $+256, DI
+	ADDQ    $+256, SI
+	ADDQ    $+256, DX
+	SUBQ    $+64, CX
+	JGE     loop
+
+	// One vector at a time
+one:
+	ADDQ $+48, CX
+	JL   tail
+
+single:
+	VMOVUPS (SI), Z0
+	VMOVUPS (DX), Z1
+	VMAXPS  Z0, Z1, Z0
+	VMOVUPS Z0, (DI)
+	ADDQ    $+64, DI
+	ADDQ    $+64, SI
+	ADDQ    $+64, DX
+	SUBQ    $+16, CX
+	JGE     single
+
+	// The last, partial vector
+tail:
+	ADDQ      $+16, CX
+	JZ        done
+	MOVQ      $+1, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS.Z (DX), K1, Z1
+	VMAXPS    Z0, Z1, Z0
+	VMOVUPS   Z0, K1, (DI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func clampF32_avx512(dst []float32, src []float32, lo float32, hi float32)
 // Requires: AVX, AVX512F
 TEXT ·clampF32_avx512(SB), NOSPLIT, $0-56

@@ -275,6 +275,9 @@ func dwRowF32_8x5s2_neon(t *DwTile)
 func addClampF32_neon(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
+func largerF32_neon(dst, a, b []float32)
+
+//go:noescape
 func clampF32_neon(dst, src []float32, lo, hi float32)
 
 //go:noescape
@@ -409,6 +412,7 @@ func tableNEON() Kernels {
 			},
 		},
 		addClamp: addClampF32_neon,
+		larger:   largerF32_neon,
 		clamp:    clampF32_neon,
 		axpy:     axpyF32_neon,
 		qdq:      qdqF32_neon,

@@ -20847,6 +20847,26 @@ loop:
 done:
 	RET
 
+TEXT ·largerF32_neon(SB), NOSPLIT, $0-72
+	MOVD dst_base+0(FP), R0
+	MOVD a_base+24(FP), R1
+	MOVD b_base+48(FP), R2
+	MOVD dst_len+8(FP), R3
+	CBZ R3, done
+loop:
+	FMOVQ (R1), F0
+	FMOVQ (R2), F1
+	WORD $0x6ea0e424 // fcmgt v4.4s, v1.4s, v0.4s
+	VBIT V4.B16, V1.B16, V0.B16
+	FMOVQ F0, (R0)
+	ADD $16, R0, R0
+	ADD $16, R1, R1
+	ADD $16, R2, R2
+	SUBS $4, R3, R3
+	BNE loop
+done:
+	RET
+
 TEXT ·clampF32_neon(SB), NOSPLIT, $0-56
 	MOVD dst_base+0(FP), R0
 	MOVD src_base+24(FP), R1

@@ -174,6 +174,10 @@ func neonElementwise(t *text) {
 		t.w(neon.FADD(0, in[0], in[1]))
 		t.clamp(0, 16, 17, 4)
 	})
+	neonLoop(t, find("larger"), nil, func(in []int) {
+		t.w(neon.FCMGT(4, in[1], in[0]))
+		t.i("VBIT V4.B16, V%d.B16, V%d.B16", in[1], in[0])
+	})
 	neonLoop(t, find("clamp"), []string{"lo", "hi"}, func(in []int) {
 		t.clamp(0, 16, 17, 4)
 	})

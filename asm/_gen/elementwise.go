@@ -125,6 +125,14 @@ var elementwise = []elemwise{
 		},
 	},
 	{
+		name: "larger", signature: "func(dst, a, b []float32)",
+		slices: []string{"dst", "a", "b"}, store: true, constants: params(),
+		op: func(g *gen, _ int, in []reg.VecPhysical, _ bool) reg.VecPhysical {
+			g.VMAXPS(in[0], in[1], in[0]) // a, the second source, when one is a NaN or both are zero
+			return in[0]
+		},
+	},
+	{
 		name: "clamp", signature: "func(dst, src []float32, lo, hi float32)",
 		slices: []string{"dst", "src"}, store: true, constants: params("lo", "hi"),
 		op: func(g *gen, _ int, in []reg.VecPhysical, _ bool) reg.VecPhysical {
