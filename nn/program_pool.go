@@ -17,7 +17,8 @@ type pool struct {
 	max          bool
 	countPad     bool // average: divide by the window's size even at the border
 	src, dst     *buffer
-	weights      []float32 // average: row i is 1/i in all channels
+	weights      []float32 // average: row i is the inverse of a number of pixels in all channels, the last of all
+	scratch      *buffer   // maximum: a row for each worker
 	quant        *tensor.FakeQuant
 
 	m  *machine
@@ -106,8 +107,10 @@ func (b *builder) addPool(g *group, x *operand, p *pool) {
 	if !p.max {
 		area := p.kh * p.kw
 		least := 1
-		if p.oh == 1 && p.ow == 1 || p.countPad {
-			least = area // the only divisor
+		if p.oh == 1 && p.ow == 1 { // the only divisor
+			ya, yb := taps(-p.padT, p.kh, p.dilH, p.h)
+			xa, xb := taps(-p.padL, p.kw, p.dilW, p.w)
+			least = max(1, (yb-ya)*(xb-xa))
 		}
 		if p.countPad || p.padT|p.padL|p.padB|p.padR == 0 && (p.oh-1)*p.strideH+(p.kh-1)*p.dilH < p.h && (p.ow-1)*p.strideW+(p.kw-1)*p.dilW < p.w {
 			least = area
@@ -125,7 +128,12 @@ func (b *builder) addPool(g *group, x *operand, p *pool) {
 	if len(b.shapeOf(g.out)) != 4 {
 		l = RowMajor // [N, C] after a reduction that drops the other dimensions
 	}
-	b.add(&step{node: g.tail, reads: []*buffer{p.src}, writes: []*buffer{p.dst}, run: p.run})
+	s := &step{node: g.tail, reads: []*buffer{p.src}, writes: []*buffer{p.dst}, run: p.run}
+	if p.max {
+		p.scratch = b.newBuf(b.p.pool.Workers() * p.w * p.c)
+		s.scratch = []*buffer{p.scratch}
+	}
+	b.add(s)
 	b.define(g.out, l, p.dst)
 }
 
@@ -149,7 +157,7 @@ func (p *pool) row(m *machine, worker, i int) {
 	src := m.f32(p.src)[img*p.h*p.w*p.c:][:p.h*p.w*p.c]
 	dst := m.f32(p.dst)[i*p.ow*p.c:][:p.ow*p.c]
 	if p.max {
-		p.maxRow(dst, src, y)
+		p.maxRow(m, worker, dst, src, y)
 	} else {
 		p.averageRow(m, worker, dst, src, y)
 	}
@@ -198,29 +206,37 @@ func (p *pool) averageRow(m *machine, worker int, dst, src []float32, y int) {
 	m.taps[worker] = list
 }
 
-// maxRow takes the maximum of each window.
-func (p *pool) maxRow(dst, src []float32, y int) {
+// maxRow takes the maximum of each window: down the rows into a scratch row first, then along it.
+func (p *pool) maxRow(m *machine, worker int, dst, src []float32, y int) {
+	line := p.w * p.c
 	y0 := y*p.strideH - p.padT
 	ya, yb := taps(y0, p.kh, p.dilH, p.h)
-	for x := range p.ow {
+	at := func(ky int) []float32 { return src[(y0+ky*p.dilH)*line:][:line] }
+	row := at(ya)
+	if yb-ya > 1 {
+		tmp := m.f32(p.scratch)[worker*line:][:line]
+		p.k.Max(tmp, row, at(ya+1))
+		for ky := ya + 2; ky < yb; ky++ {
+			p.k.Max(tmp, tmp, at(ky))
+		}
+		row = tmp
+	}
+	for x := 0; x < p.ow; {
 		x0 := x*p.strideW - p.padL
 		xa, xb := taps(x0, p.kw, p.dilW, p.w)
-		d := dst[x*p.c:][:p.c]
-		first := true
-		for ky := ya; ky < yb; ky++ {
-			for kx := xa; kx < xb; kx++ {
-				s := src[((y0+ky*p.dilH)*p.w+x0+kx*p.dilW)*p.c:][:p.c]
-				if first {
-					copy(d, s)
-					first = false
-					continue
-				}
-				for i, v := range s {
-					if v > d[i] {
-						d[i] = v
-					}
-				}
-			}
+		n := 1
+		if p.strideW == 1 && xb-xa == p.kw { // neighbours up to the right border
+			n = max(min(p.w-(p.kw-1)*p.dilW-x0, p.ow-x), 1)
 		}
+		d := dst[x*p.c:][:n*p.c]
+		first := row[(x0+xa*p.dilW)*p.c:]
+		if xb-xa == 1 {
+			copy(d, first)
+		}
+		for kx := xa + 1; kx < xb; kx++ {
+			p.k.Max(d, first, row[(x0+kx*p.dilW)*p.c:])
+			first = d
+		}
+		x += n
 	}
 }

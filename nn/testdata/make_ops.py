@@ -326,6 +326,9 @@ run("RotaryEmbedding", [f(1, 2, 3, 4), f(5, 2), f(5, 2), np.array([[0, 4, 1]])],
 run("RotaryEmbedding", [f(1, 3, 12), f(1, 3, 2), f(1, 3, 2)], opset=23, num_heads=2, rotary_embedding_dim=4, interleaved=1)
 run("RMSNormalization", [f(2, 3, 4), f(4)], opset=23, axis=-1)
 
+# A single window that is partly outside.
+run("AveragePool", [f(1, 2, 6, 6)], kernel_shape=[7, 7], pads=[0, 0, 1, 1])
+
 with open("ops.json", "w") as out:
     out.write('{"producer": "onnxruntime %s", "opset": %d, "seed": 7, "cases": [\n' % (ort.__version__, OPSET))
     out.write(",\n".join(json.dumps(c, separators=(",", ":")) for c in cases))
