@@ -67,7 +67,7 @@ func (n *smallNet) digest(loss *Value[float32]) uint64 {
 }
 
 // TestSameBits trains one step with every kernel table and several worker
-// counts; the constant is what holds on every CPU (RATIONALE.md).
+// counts; the constant is what holds on every CPU.
 func TestSameBits(t *testing.T) {
 	var want uint64
 	for _, k := range asm.Available() {

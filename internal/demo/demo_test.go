@@ -8,7 +8,9 @@ import (
 
 	"roundel/data"
 	"roundel/internal/golden"
+	"roundel/nn"
 	"roundel/onnx"
+	"roundel/onnx/convert"
 	"roundel/tensor"
 )
 
@@ -92,5 +94,42 @@ func TestModelFile(t *testing.T) {
 	}
 	if n := len(Model()); n > 400<<10 {
 		t.Errorf("%d bytes, want at most 400 KiB", n)
+	}
+}
+
+// TestModelAccuracy runs the model as users do. The count is exact: the
+// kernels give the same bits on every CPU, and so does the training program.
+func TestModelAccuracy(t *testing.T) {
+	m, err := onnx.Decode(Model())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := convert.ToGraph(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := nn.Compile(g, nn.CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, labels := Test()
+	out, err := p.Run(context.Background(), map[string]tensor.Any{"input": x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits, err := tensor.As[float32](out["logits"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := 0
+	for i, c := range labels {
+		row := logits.Data()[i*10 : (i+1)*10]
+		if row[c] == slices.Max(row) {
+			right++
+		}
+	}
+	const want = 2277
+	if right != want {
+		t.Errorf("%d of %d images right, want %d", right, len(labels), want)
 	}
 }
