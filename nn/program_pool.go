@@ -105,23 +105,7 @@ func (b *builder) addPool(g *group, x *operand, p *pool) {
 	}
 	g.quantized = true
 	if !p.max {
-		area := p.kh * p.kw
-		least := 1
-		if p.oh == 1 && p.ow == 1 { // the only divisor
-			ya, yb := taps(-p.padT, p.kh, p.dilH, p.h)
-			xa, xb := taps(-p.padL, p.kw, p.dilW, p.w)
-			least = max(1, (yb-ya)*(xb-xa))
-		}
-		if p.countPad || p.padT|p.padL|p.padB|p.padR == 0 && (p.oh-1)*p.strideH+(p.kh-1)*p.dilH < p.h && (p.ow-1)*p.strideW+(p.kw-1)*p.dilW < p.w {
-			least = area
-		}
-		p.weights = make([]float32, (area-least+1)*p.c)
-		for i := least; i <= area; i++ {
-			row := p.weights[(i-least)*p.c:][:p.c]
-			for j := range row {
-				row[j] = 1 / float32(i)
-			}
-		}
+		p.weights = p.inverses()
 	}
 	p.fn = func(worker, i int) { p.row(p.m, worker, i) }
 	l := NHWC
@@ -135,6 +119,20 @@ func (b *builder) addPool(g *group, x *operand, p *pool) {
 	}
 	b.add(s)
 	b.define(g.out, l, p.dst)
+}
+
+// inverses returns rows of 1/n for the numbers of pixels that a window may average over, ending with all.
+func (p *pool) inverses() []float32 {
+	area, least := p.kh*p.kw, 1
+	inside := p.padT|p.padL == 0 && (p.oh-1)*p.strideH+(p.kh-1)*p.dilH < p.h && (p.ow-1)*p.strideW+(p.kw-1)*p.dilW < p.w
+	if inside || p.countPad {
+		least = area
+	}
+	out := make([]float32, 0, (area-least+1)*p.c)
+	for n := least; n <= area; n++ {
+		out = append(out, filled(p.c, 1/float32(n))...)
+	}
+	return out
 }
 
 func (p *pool) run(m *machine) error {

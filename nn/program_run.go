@@ -387,7 +387,17 @@ func (m *machine) any(v *operand, b *buffer) tensor.Any {
 	case v.cnst != nil:
 		return v.cnst
 	case b.kind == bufBox:
-		return m.boxes[b.index]
+		return reshaped(m.boxes[b.index], v.shape)
 	}
 	return tensor.From(m.f32(b), v.shape...)
+}
+
+// reshaped returns t in shape s: a box that a Reshape, Squeeze or the like gave another name has the shape of the
+// value it was made for.
+func reshaped(t tensor.Any, s tensor.Shape) tensor.Any {
+	f, ok := t.(*tensor.Dense[float32])
+	if !ok || s == nil || s.Equal(f.Shape()) || s.Len() != f.Len() {
+		return t
+	}
+	return f.Reshape(s...)
 }
