@@ -99,21 +99,18 @@ func inferScan(c *InferCtx) error {
 	return nil
 }
 
-func evalScan(c *EvalCtx) error {
-	p, err := c.planScan()
-	if err != nil {
-		return err
-	}
-	slices := make([][]tensor.Any, p.ins) // slices of each scan input, in the order they are taken
+// scanSlices returns the slices of each scan input in the order they are taken.
+func (c *EvalCtx) scanSlices(p *scanPlan) ([][]tensor.Any, error) {
+	slices := make([][]tensor.Any, p.ins)
 	for i := range slices {
 		x := c.arg[p.states+i]
 		a, err := axis(p.inAxes[i], len(x.Shape()))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		n := x.Shape()[a]
 		if i > 0 && n != len(slices[0]) {
-			return fmt.Errorf("the scan inputs have different lengths, %d and %d", len(slices[0]), n)
+			return nil, fmt.Errorf("the scan inputs have different lengths, %d and %d", len(slices[0]), n)
 		}
 		for t := range n {
 			if p.inBack[i] != 0 {
@@ -121,6 +118,18 @@ func evalScan(c *EvalCtx) error {
 			}
 			slices[i] = append(slices[i], tensor.ReshapeAny(tensor.SliceAxis(x, a, t, 1, 1), tensor.ReducedShape(x.Shape(), []int{a}, false)))
 		}
+	}
+	return slices, nil
+}
+
+func evalScan(c *EvalCtx) error {
+	p, err := c.planScan()
+	if err != nil {
+		return err
+	}
+	slices, err := c.scanSlices(p)
+	if err != nil {
+		return err
 	}
 	state := append([]tensor.Any{}, c.arg[:p.states]...)
 	rows := make([][]tensor.Any, p.outs)
