@@ -4,11 +4,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 
-	"roundel/internal/atomicfile"
 	"roundel/nn/prepare"
 	"roundel/onnx"
 	"roundel/onnx/convert"
@@ -82,8 +80,7 @@ func (j *job) writeRounded(env *environment, l *loaded, out *output, name string
 	if err := onnx.Write(filepath.Join(out.stage(), name+".onnx"), m); err != nil {
 		return err
 	}
-	enc := filepath.Join(out.stage(), name+".encodings")
-	if err := atomicfile.Write(enc, func(w io.Writer) error { return j.params.WriteAdaround(w, false) }); err != nil {
+	if err := j.rounded.SaveEncodings(out.stage(), name); err != nil {
 		return err
 	}
 	if err := out.commit(resultNames(name)); err != nil {

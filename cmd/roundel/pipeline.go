@@ -229,6 +229,9 @@ func (j *job) round(ctx context.Context) error {
 				j.prepared = ""
 			}
 			j.reporter.Message("predicted peak memory %s", formatBytes(p.PeakBytes))
+			if j.rounding.ParamBits < 4 {
+				j.reporter.Message("note: %d bits are fewer than the 4 to 31 that AIMET documents", j.rounding.ParamBits)
+			}
 			stage = j.reporter.Stage("rounding", int64(p.Total), 0)
 		case p.Done && p.Report != nil:
 			j.done, j.total = p.Index+1, p.Total
@@ -243,18 +246,8 @@ func (j *job) round(ctx context.Context) error {
 		stage.End(fmt.Sprintf("%d layers", len(res.Layers)))
 	}
 	j.rounded = res
-	j.params = paramFile(res)
+	j.params = res.File()
 	return nil
-}
-
-// paramFile lists the encodings of the rounded weights in execution order.
-func paramFile(res *adaround.Result) *encoding.File {
-	f := &encoding.File{}
-	for _, l := range res.Layers {
-		f.Entries = append(f.Entries, encoding.Entry{Name: l.Weight, Kind: encoding.Param,
-			Shape: res.Graph.Consts[l.Weight].Shape(), Encoding: res.ParamEncodings[l.Weight]})
-	}
-	return f
 }
 
 // calibrate builds the simulation of the rounded network: frozen weights, then activations.
