@@ -104,6 +104,9 @@ func (s *Sim) quantizedConsts(overrides map[string]tensor.Any, params bool) (map
 		}
 		if v := overrides[name]; v != nil {
 			c = v
+		} else if v := s.consts[name]; v != nil {
+			out[name] = v
+			continue
 		}
 		e := q.enc
 		if e == nil {
@@ -114,6 +117,9 @@ func (s *Sim) quantizedConsts(overrides map[string]tensor.Any, params bool) (map
 			return nil, fmt.Errorf("quantsim: tensor %q: %w", name, err)
 		}
 		out[name] = v
+		if s.consts != nil && overrides[name] == nil {
+			s.consts[name] = v
+		}
 	}
 	return out, nil
 }

@@ -17,7 +17,8 @@ type Sim struct {
 	pool       *tensor.Pool
 	calibrated bool // ComputeEncodings has succeeded
 	warnings   []string
-	prog       *nn.Program // for Forward; nil after any change
+	prog       *nn.Program           // for Forward; nil after any change
+	consts     map[string]tensor.Any // quantized constants made before, of a copy for analysis
 	excluded   []string
 }
 
