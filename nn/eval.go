@@ -71,7 +71,9 @@ func checkFeed(in ValueInfo, t tensor.Any) error {
 // run evaluates the nodes of g, whose inputs are in s, and returns its outputs in order.
 func (s *scope) run(ctx context.Context, g *Graph) ([]tensor.Any, error) {
 	for name, t := range g.Consts {
-		s.vals[name] = t
+		if t != nil {
+			s.vals[name] = t
+		}
 	}
 	last := map[string]int{} // the last node that reads a value
 	for i, n := range g.Nodes {

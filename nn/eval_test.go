@@ -194,3 +194,34 @@ func TestControlErrors(t *testing.T) {
 		t.Errorf("a missing branch: %v", err)
 	}
 }
+
+// TestNestedLoops keeps the inference of loops in loops from taking exponential time, and from deep recursion.
+func TestNestedLoops(t *testing.T) {
+	for _, depth := range []int{3, 14, 40} {
+		inner := "b = Concat(a, a) axis=0\n"
+		g := (*Graph)(nil)
+		for range depth {
+			text := "i: int64[]\n go: bool[]\n a: float32[?]\n " + inner + " c = Identity(go)\n -> c b"
+			next := parseGraph(t, text, nil)
+			if g != nil {
+				next.Nodes[0].Attrs["body"] = Attr{Kind: AttrGraph, G: g}
+			}
+			g, inner = next, "b = Loop(, go, a)\n"
+		}
+		top := parseGraph(t, "m: int64[]\n x: float32[1]\n y = Loop(m, , x)\n -> y", nil)
+		top.Nodes[0].Attrs["body"] = Attr{Kind: AttrGraph, G: g}
+		err := Infer(top)
+		if depth == 3 && err != nil || depth > maxSubgraph && err == nil {
+			t.Errorf("%d loops deep: %v", depth, err)
+		}
+	}
+	g := parseGraph(t, "m: int64[]\n y = Loop(m, , )\n -> y", nil)
+	g.Nodes[0].Inputs = []string{"m", "", ""}
+	g.Nodes[0].Attrs["body"] = body(t, "i: int64[]\n go: bool[]\n a: float32[?]\n -> go a", nil)
+	if err := Infer(g); err == nil || !strings.Contains(err.Error(), "input 2 is absent") {
+		t.Errorf("an absent state: %v", err)
+	}
+	if _, err := Eval(context.Background(), g, map[string]tensor.Any{"m": i64(1)}); err == nil {
+		t.Error("an absent state is evaluated")
+	}
+}

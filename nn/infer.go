@@ -74,6 +74,7 @@ type inferer struct {
 	vals    map[string]value
 	errs    []error
 	missing map[string][]string // of the outermost graph
+	work    int                 // nodes inferred so far, with repetitions, of the outermost graph
 }
 
 // lookup finds a value by name, in the enclosing graphs too.
@@ -154,8 +155,16 @@ func (s *inferer) header(g *Graph) {
 	}
 }
 
+func (s *inferer) root() *inferer {
+	for s.parent != nil {
+		s = s.parent
+	}
+	return s
+}
+
 // node infers one node; why explains a name that is not there.
 func (s *inferer) node(n *Node, why func(string) string) {
+	s.root().work++
 	c := &InferCtx{node: n, in: make([]Type, len(n.Inputs)), val: make([]value, len(n.Inputs)),
 		out: make([]Type, len(n.Outputs)), outVal: make([]value, len(n.Outputs)), sub: s}
 	bad := false
@@ -176,10 +185,7 @@ func (s *inferer) node(n *Node, why func(string) string) {
 	}
 	d := lookup(n.Op)
 	if d == nil {
-		root := s
-		for root.parent != nil {
-			root = root.parent
-		}
+		root := s.root()
 		root.missing[n.Op] = append(root.missing[n.Op], n.Name)
 		bad = true
 	}

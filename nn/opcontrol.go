@@ -34,6 +34,9 @@ func (c *InferCtx) inferBody(g *Graph, in []Type) ([]Type, error) {
 	if s.depth > maxSubgraph {
 		return nil, fmt.Errorf("subgraphs are nested more than %d deep", maxSubgraph)
 	}
+	if c.sub.root().work > maxWork {
+		return nil, fmt.Errorf("the loops around this node take more than %d steps to infer", maxWork)
+	}
 	for i, t := range in {
 		if d := g.Inputs[i].Type.DType; d != tensor.Invalid && d != t.DType {
 			return nil, fmt.Errorf("input %q of the subgraph is declared as %v, it gets %v", g.Inputs[i].Name, d, t.DType)
@@ -159,8 +162,21 @@ func stacked(t Type, n Dim) Type {
 	return Type{DType: t.DType, Dims: append([]Dim{n}, t.Dims...), Ranked: true}
 }
 
-// loopStates returns the number of states that a Loop carries.
-func (c *InferCtx) loopStates() int { return max(len(c.node.Inputs)-2, 0) }
+// loopBody returns the body of a Loop and the numbers of states it carries and of rows it gives.
+func (c *InferCtx) loopBody() (g *Graph, states, scans int, err error) {
+	states = max(len(c.node.Inputs)-2, 0)
+	scans = len(c.node.Outputs) - states
+	if scans < 0 {
+		return nil, 0, 0, fmt.Errorf("%d outputs for %d states", len(c.node.Outputs), states)
+	}
+	for i := range states {
+		if !c.has(2 + i) {
+			return nil, 0, 0, fmt.Errorf("input %d is absent", 2+i)
+		}
+	}
+	g, err = c.body("body", 2+states, 1+states+scans)
+	return g, states, scans, err
+}
 
 // loopInputs returns the types of the inputs of the body in the first round.
 func (c *InferCtx) loopInputs() []Type {
@@ -169,13 +185,7 @@ func (c *InferCtx) loopInputs() []Type {
 }
 
 func inferLoop(c *InferCtx) error {
-	states := c.loopStates()
-	scans := len(c.node.Outputs) - states
-	g := c.node.Attrs["body"].G
-	if scans < 0 || g == nil {
-		return fmt.Errorf("%d outputs for %d states, or no body", len(c.node.Outputs), states)
-	}
-	g, err := c.body("body", 2+states, 1+states+scans)
+	g, states, _, err := c.loopBody()
 	if err != nil {
 		return err
 	}
@@ -199,12 +209,7 @@ func inferLoop(c *InferCtx) error {
 const maxTrips = 1 << 24
 
 func evalLoop(c *EvalCtx) error {
-	states := c.loopStates()
-	scans := len(c.node.Outputs) - states
-	if scans < 0 {
-		return fmt.Errorf("%d outputs for %d states", len(c.node.Outputs), states)
-	}
-	g, err := c.body("body", 2+states, 1+states+scans)
+	g, states, scans, err := c.loopBody()
 	if err != nil {
 		return err
 	}

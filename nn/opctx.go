@@ -17,6 +17,7 @@ const (
 	maxEval     = 1 << 28       // the most elements of one tensor that the reference makes
 	maxFold     = 4096          // the most elements of a value that inference keeps
 	maxSubgraph = 16            // the deepest nesting of subgraphs
+	maxWork     = 1 << 20       // the most nodes that are inferred, counting the rounds of loops
 )
 
 // value is what inference knows about the contents of a tensor.
