@@ -10,6 +10,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"roundel/asm"
+	"roundel/data"
 	"roundel/nn"
 	"roundel/onnx"
 	"roundel/onnx/convert"
@@ -32,8 +34,9 @@ import (
 
 type options struct {
 	batch, threads, rounds, each int
-	fold                         bool
+	fold, json, cpu              bool
 	python, script, profile      string
+	feeds                        string
 }
 
 func main() {
@@ -43,9 +46,12 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 20, "rounds of alternating measurements")
 	flag.IntVar(&o.each, "each", 3, "runs of each contender in a round")
 	flag.BoolVar(&o.fold, "fold", true, "fold BatchNormalization, as the peer does")
+	flag.BoolVar(&o.cpu, "cpu", false, "measure processor time: for a busy machine")
 	flag.StringVar(&o.python, "python", "", "python with onnxruntime; empty: no peer")
 	flag.StringVar(&o.script, "script", "bench/peers/ort_bench.py", "the peer's script")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of our runs")
+	flag.StringVar(&o.feeds, "feeds", "", "folder with an .npy file for every input, instead of random images; one run counts as one image")
+	flag.BoolVar(&o.json, "json", false, "print one JSON object for each model: the best times and the memory")
 	flag.Parse()
 	for _, path := range flag.Args() {
 		if err := o.measure(path); err != nil {
@@ -93,6 +99,13 @@ func (o *options) measure(path string) error {
 			*c.times = append(*c.times, t...)
 		}
 	}
+	if o.json {
+		best := map[string]float64{"ours": slices.Min(a), "weights": float64(weights), "activations": float64(peak)}
+		if b != nil {
+			best["peer"] = slices.Min(b)
+		}
+		return json.NewEncoder(os.Stdout).Encode(best)
+	}
 	fmt.Printf("%-22s batch %-3d threads %d  ours best %8.3f median %8.3f ms/image  (weights %d MB, peak %d MB, %s)",
 		filepath.Base(path), o.batch, o.threads, slices.Min(a), median(a), weights>>20, peak>>20, asm.Best().ISA)
 	if b != nil {
@@ -125,9 +138,56 @@ func (o *options) ours(path string) (run func(int) ([]float64, error), weights, 
 	if err != nil {
 		return nil, 0, 0, err
 	}
+	feeds, err := o.inputs(g)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	res, err := p.Run(context.Background(), feeds)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	outs, into := map[string]*tensor.Dense[float32]{}, true
+	for name, t := range res {
+		out, ok := t.(*tensor.Dense[float32])
+		outs[name], into = out, into && ok
+	}
+	once := func() error { return p.RunInto(context.Background(), feeds, outs) }
+	if !into {
+		once = func() error {
+			_, err := p.Run(context.Background(), feeds)
+			return err
+		}
+	}
+	run = func(n int) ([]float64, error) {
+		var times []float64
+		for range n {
+			start, used := time.Now(), cpuTime()
+			if err := once(); err != nil {
+				return nil, err
+			}
+			d := time.Since(start)
+			if o.cpu {
+				d = cpuTime() - used
+			}
+			times = append(times, float64(d.Nanoseconds())/1e6/float64(o.batch))
+		}
+		return times, nil
+	}
+	return run, cache.Bytes(), p.PeakBytes(), nil
+}
+
+// inputs returns random images, or the arrays of the -feeds folder.
+func (o *options) inputs(g *nn.Graph) (map[string]tensor.Any, error) {
 	feeds := map[string]tensor.Any{}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, in := range g.Inputs {
+		if o.feeds != "" {
+			var err error
+			if feeds[in.Name], err = data.ReadNpy(filepath.Join(o.feeds, fileName(in.Name)+".npy")); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		shape := make([]int, len(in.Type.Dims))
 		for i, d := range in.Type.Dims {
 			shape[i] = d.Size
@@ -139,28 +199,18 @@ func (o *options) ours(path string) (run func(int) ([]float64, error), weights, 
 		}
 		feeds[in.Name] = x
 	}
-	res, err := p.Run(context.Background(), feeds)
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	outs := map[string]*tensor.Dense[float32]{}
-	for name, t := range res {
-		if outs[name], err = tensor.As[float32](t); err != nil {
-			return nil, 0, 0, err
+	return feeds, nil
+}
+
+// fileName is an input's name as that of a file, by the rule of roundel's outputs.
+func fileName(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.", r) {
+			return r
 		}
-	}
-	run = func(n int) ([]float64, error) {
-		var times []float64
-		for range n {
-			start := time.Now()
-			if err := p.RunInto(context.Background(), feeds, outs); err != nil {
-				return nil, err
-			}
-			times = append(times, float64(time.Since(start).Nanoseconds())/1e6/float64(o.batch))
-		}
-		return times, nil
-	}
-	return run, cache.Bytes(), p.PeakBytes(), nil
+		return '_'
+	}, name)
+	return strings.TrimLeft(clean, ".")
 }
 
 // peer starts the peer's script and returns a function that lets it time itself.
@@ -168,7 +218,7 @@ func (o *options) peer(path string) (run func(int) ([]float64, error), stop func
 	if o.python == "" {
 		return nil, func() {}, nil
 	}
-	cmd := exec.Command(o.python, o.script, "--serve", "--model", path, "--batch", strconv.Itoa(o.batch), "--threads", strconv.Itoa(o.threads))
+	cmd := exec.Command(o.python, o.script, "--serve", "--model", path, "--batch", strconv.Itoa(o.batch), "--threads", strconv.Itoa(o.threads), "--feeds", o.feeds)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -7,6 +7,7 @@ prints "best median" in milliseconds per image. With --serve it answers each lin
 can interleave it with our own runs.
 """
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -29,22 +30,30 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--cpu", action="store_true", help="measure processor time: for a busy machine")
     parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--feeds", default="", help="folder with an .npy file for every input, instead of random images")
     args = parser.parse_args()
 
     s = session(args.model, args.threads)
     rng = np.random.default_rng(1)
     feeds = {}
     for i in s.get_inputs():
+        if args.feeds:
+            name = "".join(c if c.isalnum() and c.isascii() or c in "_-." else "_" for c in i.name).lstrip(".")
+            feeds[i.name] = np.load(os.path.join(args.feeds, name + ".npy"))
+            continue
         shape = [d if isinstance(d, int) else args.batch for d in i.shape]
         feeds[i.name] = rng.standard_normal([args.batch] + shape[1:], dtype=np.float32)
+
+    clock = time.process_time if args.cpu else time.perf_counter
 
     def run(n):
         times = []
         for _ in range(n):
-            start = time.perf_counter()
+            start = clock()
             s.run(None, feeds)
-            times.append((time.perf_counter() - start) * 1e3 / args.batch)
+            times.append((clock() - start) * 1e3 / args.batch)
         return times
 
     run(2)

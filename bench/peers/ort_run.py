@@ -33,7 +33,7 @@ def main():
         error = np.abs(have.astype(np.float64) - want).max() / np.abs(want).max()
         same = (have.argmax(-1) == want.argmax(-1)).mean()
         print(f"{args.model}: relative error {error:.2e}, same class {same:.1%} of {len(want)}")
-        sys.exit(error > args.limit)
+        sys.exit(int(error > args.limit))
 
 
 if __name__ == "__main__":
