@@ -24,7 +24,9 @@ type OpDef struct {
 	// Eval computes the outputs by the plain reference. Infer accepted the same inputs before.
 	Eval  func(*EvalCtx) error
 	flags opFlags
-	in    []sigField
+	// scalar returns the function that Eval applies to each float element, or is nil.
+	scalar func(*Node) func(float64) float64
+	in     []sigField
 }
 
 type opFlags uint8

@@ -23,7 +23,8 @@ func activationOps() []OpDef {
 		{"Sigmoid", tensor.Sigmoid}, {"Softplus", tensor.Softplus}, {"Softsign", tensor.Softsign},
 		{"HardSwish", tensor.HardSwish}, {"Mish", tensor.Mish},
 	} {
-		rows = append(rows, OpDef{Name: f.name, Sig: "f", Eval: unary(f.fn, nil, nil)})
+		rows = append(rows, OpDef{Name: f.name, Sig: "f", Eval: unary(f.fn, nil, nil),
+			scalar: func(*Node) func(float64) float64 { return f.fn }})
 	}
 	for _, f := range []struct {
 		name string
@@ -64,7 +65,8 @@ func activationOps() []OpDef {
 			return tensor.Gelu
 		}},
 	} {
-		rows = append(rows, OpDef{Name: f.name, Sig: "f", Eval: func(c *EvalCtx) error { return unary(f.fn(attrs{c.node}), nil, nil)(c) }})
+		rows = append(rows, OpDef{Name: f.name, Sig: "f", Eval: func(c *EvalCtx) error { return unary(f.fn(attrs{c.node}), nil, nil)(c) },
+			scalar: func(n *Node) func(float64) float64 { return f.fn(attrs{n}) }})
 	}
 	for i := range rows {
 		rows[i].flags = fold | widen

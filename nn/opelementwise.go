@@ -41,7 +41,8 @@ func elementwiseOps() []OpDef {
 		{"Tanh", tensor.Tanh}, {"Asinh", tensor.Asinh}, {"Acosh", tensor.Acosh}, {"Atanh", tensor.Atanh},
 		{"Reciprocal", func(v float64) float64 { return 1 / v }},
 	} {
-		rows = append(rows, OpDef{Name: f.name, Sig: "f", Infer: inferUnary, Eval: unary(f.fn, nil, nil)})
+		rows = append(rows, OpDef{Name: f.name, Sig: "f", Infer: inferUnary, Eval: unary(f.fn, nil, nil),
+			scalar: func(*Node) func(float64) float64 { return f.fn }})
 	}
 	for i := range rows {
 		rows[i].flags = fold | widen

@@ -90,9 +90,7 @@ func (b *builder) epilogue(g *group, l Layout) (ep tensor.Epilogue, residual *bu
 	if g.residual != "" {
 		residual = b.in(b.value(g.residual), l)
 	}
-	if q, ok := b.p.o.FakeQuant[g.out]; ok {
-		ep.Quant = &q
-	}
+	ep.Quant = b.finalQuant(g)
 	return ep, residual
 }
 
@@ -143,7 +141,6 @@ func lowerConv(b *builder, g *group) (bool, error) {
 	}
 	b.add(s)
 	b.define(g.out, NHWC, dst)
-	g.quantized = true
 	return true, nil
 }
 
@@ -251,7 +248,6 @@ func lowerProduct(b *builder, g *group) (bool, error) {
 	}
 	b.add(s)
 	b.define(g.out, RowMajor, dst)
-	g.quantized = true
 	return true, nil
 }
 

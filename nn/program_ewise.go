@@ -74,10 +74,7 @@ func (b *builder) emit(g *group, e *elementwise, l Layout, reads, inplace []*buf
 	e.k = b.p.k
 	e.dst = b.newBuf(b.shapeOf(g.out).Len())
 	e.n = e.dst.n
-	if q, ok := b.p.o.FakeQuant[g.out]; ok {
-		e.quant = &q
-	}
-	g.quantized = true
+	e.quant = b.finalQuant(g)
 	b.add(&step{node: g.tail, reads: reads, writes: []*buffer{e.dst}, inplace: inplace, run: e.init()})
 	b.define(g.out, l, e.dst)
 }

@@ -10,13 +10,15 @@ import (
 // a convolution or matrix product, or an elementwise operator, and what follows it.
 type group struct {
 	head, tail *Node
-	out        string // the value that the group makes
-	bn         *Node  // BatchNormalization folded into the weights, or nil
-	bias       string // constant added per channel, or ""
-	residual   string // value of the same shape added, or ""
+	rest       []*Node // all but the head
+	out        string  // the value that the group makes
+	bn         *Node   // BatchNormalization folded into the weights, or nil
+	bias       string  // constant added per channel, or ""
+	residual   string  // value of the same shape added, or ""
 	clamp      bool
 	lo, hi     float32
-	quantized  bool // the step also does the FakeQuant of out
+	quant      *tensor.FakeQuant // a pair of QuantizeLinear and DequantizeLinear at the end
+	quantized  bool              // the step also does the FakeQuant of out
 }
 
 // newGroup returns the group of n alone.
@@ -41,8 +43,15 @@ func (b *builder) findGroups() {
 		}
 	}
 	for _, n := range b.p.nodes {
-		if b.fused[n] == nil && !b.allConst(n) && b.clampable(n) {
+		if b.fused[n] != nil || b.allConst(n) {
+			continue
+		}
+		if b.clampable(n) {
 			b.grow(n, consumer, false)
+		} else if d, q := b.quantPair(n, consumer); d != nil {
+			g := newGroup(n)
+			g.tail, g.out, g.quant, g.rest = d, d.Out(0), q, []*Node{d}
+			b.fused[n], b.fused[d] = g, g
 		}
 	}
 }
@@ -58,7 +67,7 @@ func (b *builder) grow(head *Node, consumer map[string]*Node, product bool) {
 		return nil
 	}
 	take := func(n *Node) {
-		g.tail, g.out = n, n.Out(0)
+		g.tail, g.out, g.rest = n, n.Out(0), append(g.rest, n)
 		b.fused[n] = g
 	}
 	if n := next(); product && n != nil && b.p.o.FoldBatchNorm && b.foldsInto(n, head) {
@@ -83,6 +92,26 @@ func (b *builder) grow(head *Node, consumer map[string]*Node, product bool) {
 			take(n)
 		}
 	}
+	if n := next(); n != nil {
+		if d, q := b.quantPair(n, consumer); d != nil {
+			g.quant = q
+			take(n)
+			take(d)
+		}
+	}
+}
+
+// finalQuant returns the quantization that the step of g does at the end, or nil.
+// When there are two, FakeQuant's is left to a step of its own.
+func (b *builder) finalQuant(g *group) *tensor.FakeQuant {
+	if g.quant != nil {
+		return g.quant
+	}
+	g.quantized = true
+	if q, ok := b.p.o.FakeQuant[g.out]; ok {
+		return &q
+	}
+	return nil
 }
 
 // otherInput returns the operand of the binary node n that is not name.

@@ -29,22 +29,26 @@ var lowerings = map[string]func(*builder, *group) (bool, error){
 	"Squeeze":            lowerView,
 	"Unsqueeze":          lowerView,
 	"Transpose":          lowerTranspose,
+	"HardSigmoid":        lowerHardSigmoid,
+	"HardSwish":          lowerHardSwish,
+	"LeakyRelu":          lowerLeakyRelu,
+	"PRelu":              lowerPRelu,
+	"QuantizeLinear":     lowerQuantPair,
 }
 
-// anyOrder are operators of one input that treat each element alone, so that the layout does not matter.
-var anyOrder = map[string]bool{
-	"Abs": true, "Ceil": true, "Celu": true, "Cos": true, "Elu": true, "Erf": true, "Exp": true, "Floor": true, "Gelu": true,
-	"HardSigmoid": true, "HardSwish": true, "LeakyRelu": true, "Log": true, "Mish": true, "Neg": true, "Reciprocal": true,
-	"Round": true, "Selu": true, "Sigmoid": true, "Sign": true, "Sin": true, "Softplus": true, "Softsign": true, "Sqrt": true,
-	"Swish": true, "Tan": true, "Tanh": true, "ThresholdedRelu": true,
+// loweringOf returns the fast path of an operator, or nil.
+func loweringOf(op string) func(*builder, *group) (bool, error) {
+	if lower := lowerings[op]; lower != nil {
+		return lower
+	}
+	if d := lookup(op); d != nil && d.scalar != nil {
+		return lowerScalar
+	}
+	return nil
 }
 
 // generic adds a step that calls the reference of the operator on plain tensors.
 func (b *builder) generic(n *Node) error {
-	if x := b.floatValue(n.In(0)); anyOrder[n.Op] && len(n.Inputs) == 1 && len(n.Outputs) == 1 && x != nil && x.rowMajor == nil {
-		b.genericNHWC(n, x)
-		return b.produced(n.Out(0), false)
-	}
 	names := reads(n)
 	in, used := make([]*operand, len(names)), make([]*buffer, 0, len(names))
 	bufs := make([]*buffer, len(names))
@@ -97,22 +101,6 @@ func (b *builder) generic(n *Node) error {
 		}
 	}
 	return nil
-}
-
-// genericNHWC is generic for an elementwise operator on an image that only exists in NHWC order.
-func (b *builder) genericNHWC(n *Node, x *operand) {
-	src, dst := x.nhwc, b.newBox(x.shape.Len())
-	s := x.shape
-	b.add(&step{node: n, reads: []*buffer{src}, writes: []*buffer{dst}, run: func(m *machine) error {
-		args := []tensor.Any{tensor.From(m.f32(src), s[0], s[2], s[3], s[1])}
-		res, err := evalNode(n, args)
-		if err != nil {
-			return err
-		}
-		m.boxes[dst.index] = unshared(res[0], args, []*buffer{src})
-		return nil
-	}})
-	b.define(n.Out(0), NHWC, dst)
 }
 
 // unshared returns t, or a copy when t uses the memory of an argument that lies

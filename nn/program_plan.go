@@ -113,7 +113,7 @@ func (b *builder) node(n *Node) error {
 	if g.tail != n {
 		return nil
 	}
-	if lower := lowerings[g.head.Op]; lower != nil {
+	if lower := loweringOf(g.head.Op); lower != nil {
 		if done, err := lower(b, g); err != nil || done {
 			return errors.Join(nodeError(g.head, err), b.produced(g.out, g.quantized))
 		}
@@ -121,11 +121,13 @@ func (b *builder) node(n *Node) error {
 	if err := b.generic(g.head); err != nil {
 		return nodeError(g.head, err)
 	}
-	if g.head == n {
-		return nil
+	for _, m := range g.rest { // they were to follow in the same step
+		delete(b.fused, m)
+		if err := b.node(m); err != nil {
+			return nodeError(m, err)
+		}
 	}
-	delete(b.fused, n) // the clamp that was to follow in the same step
-	return b.node(n)
+	return nil
 }
 
 func (b *builder) allConst(n *Node) bool {

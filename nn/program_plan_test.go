@@ -253,3 +253,90 @@ func checkPlan(t *testing.T, pl *plan) {
 		}
 	}
 }
+
+// TestProgramOperators runs operators with fast paths in their special cases.
+func TestProgramOperators(t *testing.T) {
+	pair := func(s *sketch, x string, scale float32, zero tensor.Any) string {
+		sc, z := s.scalar(scale), s.constant(zero)
+		return s.node("DequantizeLinear", nil, s.node("QuantizeLinear", nil, x, sc, z), sc, z)
+	}
+	slopes := func(s *sketch, shape ...int) string {
+		c := s.random(shape...)
+		for i, v := range c.Data() {
+			c.Data()[i] = min(v*v, 1) + 0.001
+		}
+		return s.constant(c)
+	}
+	for _, c := range []struct {
+		name  string
+		shape tensor.Shape
+		build func(s *sketch) string
+		steps int // 0: any
+		bound float64
+	}{
+		{"conv and pair", tensor.Shape{1, 3, 5, 7}, func(s *sketch) string {
+			return pair(s, s.node("Relu", nil, s.conv("x0", 5, 3, 1, 1, 1, 1, true)), 1, tensor.Scalar(int8(-100)))
+		}, 3, 0},
+		{"pair alone", tensor.Shape{1, 3, 5, 7}, func(s *sketch) string { return pair(s, "x0", 0.03, tensor.Scalar(uint8(90))) }, 2, 0},
+		{"scale and pair", tensor.Shape{1, 24}, func(s *sketch) string {
+			return pair(s, s.node("Mul", nil, "x0", s.scalar(3)), 0.5, tensor.Scalar(int16(3)))
+		}, 2, 0},
+		{"pair with other zero", tensor.Shape{1, 6}, func(s *sketch) string {
+			sc := s.scalar(0.1)
+			q := s.node("QuantizeLinear", nil, "x0", sc, s.constant(tensor.Scalar(int8(3))))
+			return s.node("DequantizeLinear", nil, q, sc, s.constant(tensor.Scalar(int8(4))))
+		}, 3, 0},
+		{"code read twice", tensor.Shape{1, 6}, func(s *sketch) string {
+			sc := s.scalar(0.1)
+			q := s.node("QuantizeLinear", nil, "x0", sc)
+			return s.node("Add", nil, s.node("DequantizeLinear", nil, q, sc), s.node("DequantizeLinear", nil, q, sc))
+		}, 0, 0},
+		{"norm of sequences, clamped and quantized", tensor.Shape{1, 4, 9}, func(s *sketch) string {
+			return pair(s, s.node("Relu", nil, s.batchNorm("x0")), 0.25, tensor.Scalar(uint8(0)))
+		}, 0, 0},
+		{"hard sigmoid", tensor.Shape{1, 3, 5, 7}, func(s *sketch) string {
+			return s.node("HardSigmoid", map[string]any{"alpha": 0.3, "beta": 0.4}, s.conv("x0", 5, 3, 1, 1, 1, 1, true))
+		}, 4, 1e-6},
+		{"hard swish", tensor.Shape{1, 3, 65, 71}, func(s *sketch) string { return s.node("HardSwish", nil, "x0") }, 2, 1e-6},
+		{"leaky", tensor.Shape{1, 3, 65, 71}, func(s *sketch) string { return s.node("LeakyRelu", map[string]any{"alpha": 0.2}, "x0") }, 2, 1e-6},
+		{"leaky upwards", tensor.Shape{1, 37}, func(s *sketch) string { return s.node("LeakyRelu", map[string]any{"alpha": 1.5}, "x0") }, 2, 0},
+		{"slope per channel", tensor.Shape{1, 6, 5, 5}, func(s *sketch) string { return s.node("PRelu", nil, "x0", slopes(s, 6, 1, 1)) }, 0, 1e-6},
+		{"one slope", tensor.Shape{1, 6, 5, 5}, func(s *sketch) string { return s.node("PRelu", nil, "x0", slopes(s, 1)) }, 0, 1e-6},
+		{"exact functions", tensor.Shape{1, 3, 5, 7}, func(s *sketch) string {
+			y := s.node("Erf", nil, s.node("Gelu", nil, s.node("Tanh", nil, "x0")))
+			return s.node("Neg", nil, s.node("Softplus", nil, y))
+		}, 0, 0},
+		{"flat multiplication", tensor.Shape{1, 3, 5, 7}, func(s *sketch) string {
+			y := s.node("Reshape", nil, s.node("Relu", nil, "x0"), s.ints(0, 105))
+			return s.node("Mul", nil, y, s.node("Sigmoid", nil, y))
+		}, 0, 1e-6},
+		{"split and shuffle", tensor.Shape{1, 6, 5, 7}, func(s *sketch) string {
+			y := s.node("Slice", nil, s.conv("x0", 6, 1, 1, 0, 1, 1, false), s.ints(2), s.ints(6), s.ints(1))
+			return s.conv(s.node("Concat", map[string]any{"axis": -3}, y, "x0"), 4, 3, 2, 1, 1, 2, false)
+		}, 0, 1e-5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSketch(21, c.shape)
+			s.output(c.build(s))
+			feeds := s.feeds(3)
+			want, err := Eval(context.Background(), s.g, feeds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(2, asm.Kernels{})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Run(context.Background(), feeds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(p.variants[0].plan.steps); c.steps > 0 && n != c.steps {
+				t.Errorf("%d steps, want %d", n, c.steps)
+			}
+			for name := range want {
+				compareNear(t, name, got[name], want[name], c.bound)
+			}
+		})
+	}
+}

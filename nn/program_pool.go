@@ -100,10 +100,7 @@ func lowerGlobalPool(b *builder, g *group) (bool, error) {
 
 func (b *builder) addPool(g *group, x *operand, p *pool) {
 	p.src, p.dst = b.inNHWC(x), b.newBuf(b.shapeOf(g.out).Len())
-	if q, ok := b.p.o.FakeQuant[g.out]; ok {
-		p.quant = &q
-	}
-	g.quantized = true
+	p.quant = b.finalQuant(g)
 	if !p.max {
 		p.weights = p.inverses()
 	}

@@ -348,6 +348,7 @@ type machine struct {
 	tap    func(Tap)
 	tiles  []asm.DwTile // one per worker of the pool, so that none is allocated
 	taps   [][]int
+	chunks [][]float32 // scratch of elementwise steps, one per worker
 }
 
 func newMachine(id int, pool *tensor.Pool) *machine { return &machine{id: id, pool: pool} }
@@ -362,7 +363,8 @@ func (m *machine) prepare(p *Program, pl *plan) {
 	}
 	if m.feeds == nil {
 		m.feeds, m.outs, m.outAny = make([][]float32, len(p.feeds)), make([][]float32, len(p.fetches)), make([]tensor.Any, len(p.fetches))
-		m.tiles, m.taps = make([]asm.DwTile, p.pool.Workers()), make([][]int, p.pool.Workers())
+		n := p.pool.Workers()
+		m.tiles, m.taps, m.chunks = make([]asm.DwTile, n), make([][]int, n), make([][]float32, n)
 	}
 }
 
@@ -379,6 +381,14 @@ func (m *machine) f32(b *buffer) []float32 {
 		return m.outs[b.index]
 	}
 	return m.arena[b.off : b.off+b.n : b.off+b.n]
+}
+
+// chunk returns scratch of n floats, at most chunkFloats, for a worker.
+func (m *machine) chunk(worker, n int) []float32 {
+	if m.chunks[worker] == nil {
+		m.chunks[worker] = make([]float32, chunkFloats)
+	}
+	return m.chunks[worker][:n]
 }
 
 // any returns v, held by b in logical order, as a tensor.

@@ -135,7 +135,7 @@ func inferNode(n *Node, in []Type, consts []tensor.Any) ([]Type, []value, error)
 		return nil, nil, &UnsupportedError{map[string][]string{n.Op: {n.Name}}}
 	}
 	vals := make([]value, len(in))
-	env := &inferer{types: map[string]Type{}, vals: map[string]value{}, missing: map[string][]string{}}
+	env := &inferer{oneRun: true, types: map[string]Type{}, vals: map[string]value{}, missing: map[string][]string{}}
 	for i, name := range reads(n) {
 		vals[i].t = consts[i]
 		if i >= len(n.Inputs) { // an outer value that a subgraph uses
