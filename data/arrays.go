@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
+	"roundel/internal/regular"
 	"roundel/tensor"
 )
 
@@ -22,7 +22,7 @@ type rows struct {
 func (a rows) row(i int) (tensor.Any, error) {
 	var src io.ReaderAt = bytes.NewReader(a.mem)
 	if a.mem == nil {
-		f, err := os.Open(a.path)
+		f, err := regular.Open(a.path)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func (r reader) npy(path, name string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,10 @@ import (
 // maxPixels bounds the size of an image; a small file can claim a very large one.
 const maxPixels = 1 << 26
 
+// maxDensity is the most pixels that a byte can hold: eight of one bit in a PNG, compressed by DEFLATE. JPEG does not reach
+// half of it.
+const maxDensity = 8 * maxInflate
+
 // decodeImage decodes a JPEG or PNG to RGB. Alpha is dropped, 16-bit samples keep their high byte,
 // orientation tags are ignored: what Pillow's convert("RGB") does.
 func decodeImage(file []byte) (pixels, error) {
@@ -24,6 +28,8 @@ func decodeImage(file []byte) (pixels, error) {
 		return pixels{}, err
 	case config.Width < 1 || config.Height < 1 || config.Width > maxPixels/config.Height:
 		return pixels{}, fmt.Errorf("%dx%d pixels are not supported", config.Width, config.Height)
+	case config.Width*config.Height > maxDensity*len(file):
+		return pixels{}, fmt.Errorf("%dx%d pixels cannot come from %d bytes; the file is damaged", config.Width, config.Height, len(file))
 	}
 	decode := png.Decode
 	if format == "jpeg" {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"roundel/internal/regular"
 	"roundel/tensor"
 )
 
@@ -63,7 +64,7 @@ func (r reader) file(path, name string) ([]entry, error) {
 }
 
 func firstBytes(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +77,9 @@ func firstBytes(path string) ([]byte, error) {
 	return head[:n], nil
 }
 
+// maxImage bounds the bytes of an image file.
+const maxImage = 1 << 28
+
 // image is a source of one sample.
 func (r reader) image(path, name string) ([]entry, error) {
 	in, err := r.input()
@@ -84,7 +88,7 @@ func (r reader) image(path, name string) ([]entry, error) {
 	}
 	p := r.preprocess(Imagenet())
 	return []entry{{name, NoLabel, func() (map[string]tensor.Any, error) {
-		file, err := os.ReadFile(path)
+		file, err := regular.ReadFile(path, maxImage)
 		if err != nil {
 			return nil, err
 		}
@@ -237,7 +241,7 @@ type line struct {
 
 // textLines reads the lines that say something. A file with NUL bytes or very long lines is not text.
 func textLines(path string) ([]line, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"roundel/internal/regular"
 	"roundel/tensor"
 )
 
@@ -23,7 +24,7 @@ var idxTypes = map[byte]tensor.DType{
 // openIdx reads the header of an idx file, as in the MNIST data: two zero bytes, the element type, the
 // number of dimensions, then each as 32 bits, all big endian. A gzip file is decompressed into memory.
 func openIdx(path string) (rows, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return rows{}, err
 	}

@@ -9,12 +9,13 @@ import (
 	"os"
 	"strings"
 
+	"roundel/internal/regular"
 	"roundel/tensor"
 )
 
 // ReadNpy reads the NumPy array in the file path. See DecodeNpy.
 func ReadNpy(path string) (tensor.Any, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"roundel/internal/regular"
 	"roundel/tensor"
 )
 
@@ -64,11 +65,19 @@ func (r reader) npz(path, name string) ([]entry, error) {
 
 // openNpz finds the arrays of an archive by name, and labels apart from them.
 func (r reader) openNpz(path string) (map[string]rows, []int64, error) {
-	z, err := zip.OpenReader(path)
+	file, err := regular.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer z.Close()
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	z, err := zip.NewReader(file, st.Size())
+	if err != nil {
+		return nil, nil, err
+	}
 	arrays, total := map[string]rows{}, int64(0)
 	var labels []int64
 	for _, f := range z.File {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,9 +27,9 @@ func Read(path string) (*Model, error) { return ReadOptions{}.Read(path) }
 
 // Read reads a model file.
 func (o ReadOptions) Read(path string) (*Model, error) {
-	b, err := os.ReadFile(path)
+	b, err := readModelFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: %w", err)
+		return nil, err
 	}
 	m, err := Decode(b)
 	if err == nil {
@@ -43,6 +44,24 @@ func (o ReadOptions) Read(path string) (*Model, error) {
 		}
 	}
 	return m, nil
+}
+
+// readModelFile reads a regular file of a size that protobuf allows: pipes could block and devices never end.
+func readModelFile(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("onnx: %w", err)
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("onnx: %s: it is not a regular file", path)
+	case st.Size() > math.MaxInt32:
+		return nil, fmt.Errorf("onnx: %s: it has %d bytes, more than a protobuf file may have; tensors belong into external data then", path, st.Size())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("onnx: %w", err)
+	}
+	return b, nil
 }
 
 // incomplete checks for the parts that every model has. Protobuf that is cut

@@ -3,9 +3,10 @@ package quantsim
 import (
 	"embed"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"roundel/internal/regular"
 )
 
 // Rules say which tensors are quantized: the content of a config file.
@@ -87,13 +88,16 @@ func RuleNames() []string {
 	return names
 }
 
+// maxRules bounds the bytes of a config file.
+const maxRules = 1 << 24
+
 // LoadRules returns the rules of a config file, or built-in ones by name; "" means
 // "default", which quantizes weights per channel. A file wins over a name.
 func LoadRules(name string) (*Rules, error) {
 	if name == "" {
 		name = "default"
 	}
-	if b, err := os.ReadFile(name); err == nil {
+	if b, err := regular.ReadFile(name, maxRules); err == nil {
 		return ParseRules(name, b)
 	} else if _, known := aliases[name]; !known {
 		return nil, fmt.Errorf("quantsim: config %q is neither a file that can be read (%v) nor a built-in one (%s)",

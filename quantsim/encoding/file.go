@@ -2,8 +2,8 @@ package encoding
 
 import (
 	"fmt"
-	"os"
 
+	"roundel/internal/regular"
 	"roundel/tensor"
 )
 
@@ -82,9 +82,12 @@ func (f *File) Params() []Entry {
 	return out
 }
 
+// maxFile bounds the bytes of an encodings file; the largest models have some ten million scales.
+const maxFile = 1 << 30
+
 // ReadFile reads an encodings file of any version or shape; see Parse.
 func ReadFile(path string) (*File, error) {
-	b, err := os.ReadFile(path)
+	b, err := regular.ReadFile(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("encoding: %w", err)
 	}
