@@ -226,7 +226,7 @@ func (c *checker) product(n *nn.Node) {
 		return
 	}
 	for i, s := range bias.Scale {
-		want := in.Scale[0] * w.Scale[min(i, len(w.Scale)-1)]
+		want := float64(in.Scale[0] * w.Scale[min(i, len(w.Scale)-1)])
 		if math.Abs(s-want) > float64(1e-5*want) {
 			c.say(false, "bias", n.In(2), "has scale %v (channel %d); input times weight is %v", s, i, want)
 			return
