@@ -33,10 +33,10 @@ type collector interface {
 	params(g Grid, m Method) params
 }
 
-// part is what one group knows of one batch.
+// part is what one group knows of one batch. Both report whether all elements are finite.
 type part interface {
-	addRange(x []float32)
-	add(x []float32)
+	addRange(x []float32) bool
+	add(x []float32) bool
 }
 
 // Analyzer chooses the encoding of one tensor from batches of its data, in memory
@@ -152,7 +152,7 @@ func (a *Analyzer) Observe(x []float32, shape tensor.Shape) error {
 }
 
 // each checks a piece and gives every run of it to f.
-func (b *Batch) each(x []float32, shape tensor.Shape, f func(part, []float32)) error {
+func (b *Batch) each(x []float32, shape tensor.Shape, f func(part, []float32) bool) error {
 	a := b.a
 	if len(x) != shape.Len() {
 		return &TensorError{a.name, fmt.Errorf("%d elements for shape %v", len(x), shape)}
@@ -163,14 +163,21 @@ func (b *Batch) each(x []float32, shape tensor.Shape, f func(part, []float32)) e
 	if a.grid.Type != Int {
 		return nil
 	}
-	if i := tensor.FirstNonFinite(x); i >= 0 {
-		return &TensorError{a.name, fmt.Errorf("element %d of shape %v is %v; a range cannot be chosen from it. "+
-			"Exclude the tensor from quantization, or look for the operator that overflows", i, shape, x[i])}
-	}
 	if err := b.prepare(a.grid.Groups(shape), shape); err != nil {
 		return err
 	}
-	a.grid.Runs(shape, func(group, lo, hi int) { f(b.parts[group], x[lo:hi]) })
+	finite := true
+	a.grid.Runs(shape, func(group, lo, hi int) {
+		if !f(b.parts[group], x[lo:hi]) {
+			finite = false
+		}
+	})
+	if i := -1; !finite {
+		if i = tensor.FirstNonFinite(x); i >= 0 {
+			return &TensorError{a.name, fmt.Errorf("element %d of shape %v is %v; a range cannot be chosen from it. "+
+				"Exclude the tensor from quantization, or look for the operator that overflows", i, shape, x[i])}
+		}
+	}
 	return nil
 }
 
@@ -260,11 +267,11 @@ func newCollector(m Method) collector {
 // extremes is the running minimum and maximum, of a batch and of all of them.
 type extremes struct{ lo, hi float32 }
 
-func (*extremes) part() part         { return &extremes{} }
-func (*extremes) waiting() bool      { return false }
-func (*extremes) fix(part)           {}
-func (e *extremes) commit(p part)    { e.merge(e, p) }
-func (*extremes) addRange([]float32) {}
+func (*extremes) part() part              { return &extremes{} }
+func (*extremes) waiting() bool           { return false }
+func (*extremes) fix(part)                {}
+func (e *extremes) commit(p part)         { e.merge(e, p) }
+func (*extremes) addRange([]float32) bool { return true }
 
 func (*extremes) merge(into, p part) {
 	a, b := into.(*extremes), p.(*extremes)
@@ -273,11 +280,12 @@ func (*extremes) merge(into, p part) {
 }
 
 // add includes zero in the range, which every grid has to reach.
-func (e *extremes) add(x []float32) {
+func (e *extremes) add(x []float32) bool {
 	if len(x) > 0 {
 		lo, hi := tensor.MinMax(x)
 		e.lo, e.hi = min(e.lo, lo), max(e.hi, hi)
 	}
+	return tensor.FirstNonFinite(x) < 0
 }
 
 func (e *extremes) params(g Grid, _ Method) params {

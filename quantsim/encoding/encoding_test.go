@@ -2,6 +2,7 @@ package encoding_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -333,5 +334,60 @@ func TestBadGridsAndSchemes(t *testing.T) {
 	}
 	if _, err := encoding.ParseScheme("best"); err == nil || !strings.Contains(err.Error(), "tf_enhanced") {
 		t.Errorf("unknown scheme: %v", err)
+	}
+}
+
+// TestNaNAnywhere: the fast path of the histogram notices a NaN only by its traces.
+func TestNaNAnywhere(t *testing.T) {
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for _, m := range allMethods() {
+			for _, at := range []int{0, 1, 2, 3, 4095, 4096, 9998, 9999} {
+				a := analyzer(t, m)
+				if err := a.Observe(normal(1, 10000), tensor.Shape{10000}); err != nil {
+					t.Fatal(err)
+				}
+				x := normal(2, 10000)
+				x[at] = float32(bad)
+				b := a.Batch()
+				err := b.Add(x, tensor.Shape{100, 100})
+				if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("element %d ", at)) {
+					t.Errorf("%v at %d with %v: %v", bad, at, m, err)
+				}
+			}
+		}
+	}
+}
+
+// TestHistogramCountsLikeTheDefinition compares both paths with floor(x/w) in float32, on edges too.
+func TestHistogramCountsLikeTheDefinition(t *testing.T) {
+	for _, offset := range []float32{0, 3, -700, 1e5} {
+		x := normal(5, 3000)
+		for i := range x {
+			x[i] += offset
+		}
+		lo, hi := x[0], x[0]
+		for _, v := range x {
+			lo, hi = min(lo, v), max(hi, v)
+		}
+		w := (hi - lo) / 512
+		for i := range 1000 { // values on and beside the edges of bins
+			edge := float32(math.Floor(float64(lo/w))+float64(i%512)) * w
+			for _, v := range []float32{edge, math.Nextafter32(edge, 1e9), math.Nextafter32(edge, -1e9)} {
+				if v >= lo && v <= hi {
+					x = append(x, v)
+				}
+			}
+		}
+		first := float32(math.Floor(float64(lo/w))) - 512
+		want := make([]float64, 1536)
+		for _, v := range x {
+			want[int(float32(math.Floor(float64(v/w)))-first)] += 1 / float64(len(x))
+		}
+		got := encoding.Density(x)
+		for i := range want {
+			if math.Abs(got[i]-want[i]) > 1e-9 {
+				t.Fatalf("offset %v: bin %d is %v, want %v", offset, i, got[i], want[i])
+			}
+		}
 	}
 }

@@ -42,11 +42,12 @@ func (h *histogram) part() part {
 
 func (h *histogram) waiting() bool { return !h.fixed }
 
-func (c *counts) addRange(x []float32) {
+func (c *counts) addRange(x []float32) bool {
 	if len(x) > 0 {
 		lo, hi := tensor.MinMax(x)
 		c.lo, c.hi = min(c.lo, lo), max(c.hi, hi)
 	}
+	return tensor.FirstNonFinite(x) < 0
 }
 
 // fix chooses the bins from the range of a batch; an all-zero batch fixes nothing.
@@ -73,52 +74,79 @@ func (h *histogram) fix(p part) {
 	h.fixed = true
 }
 
-func (c *counts) add(x []float32) {
+func (c *counts) add(x []float32) bool {
 	h := c.h
 	if !h.fixed {
-		return
+		return tensor.FirstNonFinite(x) < 0
 	}
 	if c.bins == nil {
-		c.bins, c.odd = make([]uint32, histBins), make([]uint32, histBins)
+		c.bins, c.odd = make([]uint32, tableSize), make([]uint32, tableSize)
 	}
 	c.total += len(x)
+	finite := true
 	if h.limited {
+		finite = tensor.FirstNonFinite(x) < 0
 		x = append([]float32(nil), x...)
 		for i, v := range x {
 			x[i] = min(max(v, -limit), limit)
 		}
 	}
-	if h.first < -1<<22 || h.first > 1<<22 {
-		c.addFar(x)
-		return
+	for at := 0; at < len(x); at += addBlock {
+		block := x[at:min(at+addBlock, len(x))]
+		lo, hi := tensor.MinMax(block)
+		if !(lo/h.width >= h.first && hi/h.width < h.first+histBins) || h.first < -1<<22 || h.first > 1<<22 {
+			finite = finite && tensor.FirstNonFinite(block) < 0
+			c.addFar(block)
+			continue
+		}
+		// MinMax does not see NaNs, but their conversion to an integer leaves traces.
+		before := c.suspects()
+		c.addNear(block)
+		finite = finite && (c.suspects() == before || tensor.FirstNonFinite(block) < 0)
 	}
+	return finite
+}
+
+// suspects sums the counts that a NaN falls on: converted to int32 it is 0 or an end
+// of the range by the machine, that is 0 or the last index here; or no bin at all.
+func (c *counts) suspects() uint32 {
+	last := tableSize - 1
+	return c.bins[0] + c.odd[0] + c.bins[last] + c.odd[last]
+}
+
+// addBlock is how many elements are looked at together to see whether all lie in the bins.
+const addBlock = 1 << 12
+
+// tableSize is histBins rounded up to a power of two, for indices that need no check.
+const tableSize = 2048
+
+// addNear counts elements that all lie in the bins. It computes floor(x/w) with the
+// division rounded to float32, like the reference, by a multiplication in float64: that
+// is off by less than 2^-51, and no quotient of two float32 numbers comes closer than
+// 2^-49 to where its rounding changes.
+func (c *counts) addNear(x []float32) {
 	// Equal neighbours, such as the zeros behind a Relu, would wait for each other's
 	// count; two tables keep them apart.
-	even, odd := c.bins[:histBins], c.odd[:histBins]
-	w, first := h.width, h.first
-	end, origin := first+histBins, int32(first)
-	n := len(x) &^ 1
-	for i := 0; i < n; i += 2 {
-		if q := x[i] / w; q >= first && q < end {
-			even[floorInt(q)-origin]++
-		}
-		if q := x[i+1] / w; q >= first && q < end {
-			odd[floorInt(q)-origin]++
-		}
+	even, odd := (*[tableSize]uint32)(c.bins), (*[tableSize]uint32)(c.odd)
+	inv, first := 1/float64(c.h.width), float64(c.h.first)
+	for len(x) >= 4 {
+		a := int32(math.Floor(float64(float32(float64(x[0])*inv))) - first)
+		b := int32(math.Floor(float64(float32(float64(x[1])*inv))) - first)
+		d := int32(math.Floor(float64(float32(float64(x[2])*inv))) - first)
+		e := int32(math.Floor(float64(float32(float64(x[3])*inv))) - first)
+		even[a&(tableSize-1)]++
+		odd[b&(tableSize-1)]++
+		even[d&(tableSize-1)]++
+		odd[e&(tableSize-1)]++
+		x = x[4:]
 	}
-	c.addFar(x[n:])
+	for _, v := range x {
+		even[int32(math.Floor(float64(float32(float64(v)*inv)))-first)&(tableSize-1)]++
+	}
 }
 
-// floorInt is floor for |q| < 2^31.
-func floorInt(q float32) int32 {
-	i := int32(q)
-	if float32(i) > q {
-		i--
-	}
-	return i
-}
-
-// addFar counts in float32 all the way: far from zero the reference's bin numbers are not exact.
+// addFar counts any elements, in float32 all the way: far from zero the reference's bin
+// numbers are not exact.
 func (c *counts) addFar(x []float32) {
 	w, first := c.h.width, c.h.first
 	for _, v := range x {
@@ -153,7 +181,8 @@ func (h *histogram) commit(p part) {
 	c := p.(*counts)
 	if h.fixed && c.total > 0 {
 		k := float64(h.batches)
-		for i, n := range c.bins {
+		for i := range h.pdf {
+			n := c.bins[i]
 			h.pdf[i] = (float64(h.pdf[i]*k) + float64(n+c.odd[i])/float64(c.total)) / (k + 1)
 		}
 		h.batches++

@@ -20,11 +20,11 @@ type spectrum struct {
 	total  uint64
 }
 
-func (*spectrum) part() part         { return &spectrum{} }
-func (*spectrum) waiting() bool      { return false }
-func (*spectrum) fix(part)           {}
-func (*spectrum) addRange([]float32) {}
-func (s *spectrum) commit(p part)    { s.merge(s, p) }
+func (*spectrum) part() part              { return &spectrum{} }
+func (*spectrum) waiting() bool           { return false }
+func (*spectrum) fix(part)                {}
+func (*spectrum) addRange([]float32) bool { return true }
+func (s *spectrum) commit(p part)         { s.merge(s, p) }
 
 func (*spectrum) merge(into, p part) {
 	a, b := into.(*spectrum), p.(*spectrum)
@@ -39,9 +39,12 @@ func (*spectrum) merge(into, p part) {
 	*b = spectrum{}
 }
 
-func (s *spectrum) add(x []float32) {
+func (s *spectrum) add(x []float32) bool {
 	if len(x) == 0 {
-		return
+		return true
+	}
+	if tensor.FirstNonFinite(x) >= 0 {
+		return false
 	}
 	lo, hi := tensor.MinMax(x)
 	s.lo, s.hi = min(s.lo, lo), max(s.hi, hi)
@@ -53,6 +56,7 @@ func (s *spectrum) add(x []float32) {
 	for _, v := range x {
 		s.counts[int(math.Floor(float64(v)*inv))+spectrumBins/2]++
 	}
+	return true
 }
 
 // grow makes the bins at least 2^exp wide: floor(floor(x/w)/2) = floor(x/(2w)), so counts move exactly.
