@@ -225,3 +225,59 @@ func TestNestedLoops(t *testing.T) {
 		t.Error("an absent state is evaluated")
 	}
 }
+
+// TestIfOfOtherShapes runs an If of which one branch is impossible for the shapes of the run, as exporters leave them for
+// a squeeze; the condition is known from the shapes, or is not.
+func TestIfOfOtherShapes(t *testing.T) {
+	one := map[string]tensor.Any{"axis": tensor.From([]int64{1}, 1)}
+	for _, c := range []struct{ name, cond string }{
+		{"known", "s = Shape(x)\n k = Gather(s, two)\n c = Equal(k, unit)"},
+		{"unknown", "m = ReduceMax(x) keepdims=0\n c = Less(m, zero)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := parseGraph(t, "x: float32[N K]\n "+c.cond+"\n y = If(c)\n z = Neg(y)\n -> z", map[string]tensor.Any{
+				"two": tensor.Scalar(int64(1)), "unit": tensor.Scalar(int64(1)), "zero": tensor.Scalar(float32(0))})
+			i := len(g.Nodes) - 2
+			g.Nodes[i].Attrs["then_branch"] = body(t, "t = Squeeze(x, axis)\n -> t", one)
+			g.Nodes[i].Attrs["else_branch"] = body(t, "u = Identity(x)\n -> u", nil)
+			if err := Verify(g); err != nil {
+				t.Fatal(err)
+			}
+			p, err := Compile(g, CompileOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Run(context.Background(), map[string]tensor.Any{"x": tensor.From([]float32{1, 2, 3, 4}, 2, 2)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := differs(got["z"], tensor.From([]float32{-1, -2, -3, -4}, 2, 2), 0, 0); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// TestViewOfReference runs operators without a fast path on a Squeeze, Unsqueeze or Reshape of what another such operator
+// made: they have to see the new shape.
+func TestViewOfReference(t *testing.T) {
+	g := parseGraph(t, "x: float32[N 2 3]\n a = CumSum(x, two)\n b = Unsqueeze(a, axis)\n c = CumSum(b, three)\n d = Reshape(c, flat)\n e = CumSum(d, one)\n -> e",
+		map[string]tensor.Any{"two": tensor.Scalar(int64(2)), "three": tensor.Scalar(int64(3)), "one": tensor.Scalar(int64(1)),
+			"axis": tensor.From([]int64{1}, 1), "flat": tensor.From([]int64{0, -1}, 2)})
+	feeds := map[string]tensor.Any{"x": tensor.From([]float32{1, 2, 3, 4, 5, 6}, 1, 2, 3)}
+	want, err := Eval(context.Background(), g, feeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Compile(g, CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.Run(context.Background(), feeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := differs(got["e"], want["e"], 0, 0); d != "" {
+		t.Error(d)
+	}
+}

@@ -74,6 +74,7 @@ type inferer struct {
 	vals    map[string]value
 	errs    []error
 	missing map[string][]string // of the outermost graph
+	oneRun  bool                // the shapes are those of one run of a model that was verified; of the outermost graph
 	work    int                 // nodes inferred so far, with repetitions, of the outermost graph
 }
 

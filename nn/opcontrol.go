@@ -74,25 +74,41 @@ func commonType(a, b Type) (Type, error) {
 	return Type{DType: a.DType, Dims: out, Ranked: true}, nil
 }
 
+// inferIf infers the branch that is taken, when the condition is known; else both. With the shapes of one run a branch
+// may be impossible that exporters made for other shapes (a Squeeze of an axis if its extent is 1); the types are those of
+// the other then, and should it be taken after all, its evaluation fails.
 func inferIf(c *InferCtx) error {
 	var both [2][]Type
-	for i, name := range []string{"then_branch", "else_branch"} {
+	var errs [2]error
+	cond, known := c.ints(0)
+	known = known && len(cond) == 1
+	for i, name := range []string{"else_branch", "then_branch"} {
 		g, err := c.body(name, 0, len(c.node.Outputs))
 		if err != nil {
 			return err
 		}
-		if both[i], err = c.inferBody(g, nil); err != nil {
-			return err
+		if !known || (cond[0] != 0) == (i == 1) {
+			both[i], errs[i] = c.inferBody(g, nil)
 		}
 	}
-	cond, known := c.ints(0)
+	switch {
+	case known:
+		i := min(cond[0], 1)
+		copy(c.out, both[i])
+		return errs[i]
+	case errs[0] != nil && errs[1] != nil, errors.Join(errs[:]...) != nil && !c.sub.root().oneRun:
+		return errors.Join(errs[1], errs[0])
+	case errs[0] != nil:
+		copy(c.out, both[1])
+		return nil
+	case errs[1] != nil:
+		copy(c.out, both[0])
+		return nil
+	}
 	for i := range c.out {
 		var err error
-		if c.out[i], err = commonType(both[0][i], both[1][i]); err != nil {
+		if c.out[i], err = commonType(both[1][i], both[0][i]); err != nil {
 			return fmt.Errorf("output %d %w", i, err)
-		}
-		if known && len(cond) == 1 {
-			c.out[i] = both[1-min(cond[0], 1)][i]
 		}
 	}
 	return nil
