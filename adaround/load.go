@@ -198,6 +198,11 @@ func (s *stream) probe(ctx context.Context, layers []*layer) error {
 	for _, in := range s.g.Inputs {
 		delete(wanted, in.Name)
 	}
+	for v := range wanted {
+		if t := s.g.Types[v].DType; t != tensor.Float32 && t != tensor.Invalid { // shape arithmetic and the like: no cut there
+			delete(wanted, v)
+		}
+	}
 	if len(wanted) == 0 {
 		return nil
 	}
