@@ -93,17 +93,17 @@ func (h *histogram) filled() []bin {
 // The upper end is at code 2^bits - 1 even on a strict grid, as in the reference.
 func (h *histogram) cost(bins []bin, p params, bits int, limit float64) float64 {
 	d, o := p.scale, p.offset
-	first, last := h.binOf(d*o), h.binOf(d*(o+math.Ldexp(1, bits)-1))
+	first, last := h.binOf(float64(d*o)), h.binOf(float64(d*(o+math.Ldexp(1, bits)-1)))
 	firstMid, lastMid := h.mid(first), h.mid(last)
 	sum := 0.0
 	for _, b := range bins {
 		switch {
 		case b.index < first:
 			e := b.mid - firstMid
-			sum += saturationWeight * float64(b.p*float64(e*e))
+			sum += float64(saturationWeight * float64(b.p*float64(e*e)))
 		case b.index >= last:
 			e := b.mid - lastMid
-			sum += saturationWeight * float64(b.p*float64(e*e))
+			sum += float64(saturationWeight * float64(b.p*float64(e*e)))
 		default:
 			e := b.mid - float64(d*(roundAway(b.mid/d-o)+o))
 			sum += float64(b.p * float64(e*e))

@@ -57,7 +57,7 @@ func (h *histogram) fix(p part) {
 	if h.fixed || lo > hi || lo == 0 && hi == 0 {
 		return
 	}
-	if hi/2-lo/2 > limit {
+	if float32(hi/2)-float32(lo/2) > limit {
 		// The outer edges would overflow float32; values beyond the limit count as the limit.
 		h.limited, lo, hi = true, max(lo, -limit), min(hi, limit)
 	}
@@ -191,10 +191,10 @@ func (h *histogram) commit(p part) {
 }
 
 // edge returns the left edge of bin i.
-func (h *histogram) edge(i int) float32 { return (h.first + float32(i)) * h.width }
+func (h *histogram) edge(i int) float32 { return float32((h.first + float32(i)) * h.width) }
 
 // mid returns the middle of bin i.
-func (h *histogram) mid(i int) float64 { return float64(h.edge(i)) + float64(h.width)/2 }
+func (h *histogram) mid(i int) float64 { return float64(h.edge(i)) + float64(float64(h.width)/2) }
 
 // extent returns the first and the last bin that are not empty.
 func (h *histogram) extent() (first, last int) {
