@@ -1,6 +1,7 @@
 package adaround
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
@@ -80,6 +81,9 @@ func streamSeed(seed uint64, name string) uint64 {
 // take samples the images of a view: columns of the rounded network, targets from
 // the columns of the float one. scratch belongs to the view's worker.
 func (s *sampler) take(v view, scratch *sampleScratch) error {
+	if err := finite(v, s.l.input, v.data); err != nil {
+		return err
+	}
 	r, err := s.l.geo.bind(v.shape, v.layout)
 	if err != nil {
 		if v.layout != nn.NHWC {
@@ -94,13 +98,29 @@ func (s *sampler) take(v view, scratch *sampleScratch) error {
 	scratch.resize(s)
 	count := r.batch * r.positions / v.images
 	for i := range v.images {
-		s.takeImage(v, r, v.first+i, i*count, count, scratch)
+		if err := s.takeImage(v, r, v.first+i, i*count, count, scratch); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+// finite returns an error that names the tensor if it has a NaN or an infinity: no loss can be computed from these.
+func finite(v view, name string, x []float32) error {
+	i := tensor.FirstNonFinite(x)
+	if i < 0 {
+		return nil
+	}
+	network := "the float network"
+	if !v.float {
+		network = "the rounded network"
+	}
+	return fmt.Errorf("tensor %q of %s has %v for calibration image %d: look for bad samples or for the operator that overflows, "+
+		"or leave the layer in float", name, network, x[i], v.first)
+}
+
 // takeImage samples the image whose positions are [first, first+count) of the view.
-func (s *sampler) takeImage(v view, r *reader, image, first, count int, scratch *sampleScratch) {
+func (s *sampler) takeImage(v view, r *reader, image, first, count int, scratch *sampleScratch) error {
 	rng := rand.New(rand.NewPCG(s.seed, uint64(image)))
 	part, row := &s.p.Solve, s.slot[image]
 	if row < 0 {
@@ -121,9 +141,10 @@ func (s *sampler) takeImage(v view, r *reader, image, first, count int, scratch 
 			r.read(scratch.a[i*k:], s.each*k, v.data, pos/r.positions, pos%r.positions)
 		}
 	}
-	if v.float {
-		s.targets.compute(scratch, part)
+	if !v.float {
+		return nil
 	}
+	return finite(v, s.l.node.Out(0), s.targets.compute(scratch, part))
 }
 
 // choose draws count of n numbers, distinct while there are enough (Floyd's algorithm), in ascending order.
@@ -185,8 +206,9 @@ func newTargets(p *Problem, pool *tensor.Pool) *targets {
 	return t
 }
 
-// compute stores the targets of one image's columns at their places.
-func (t *targets) compute(w *sampleScratch, part *Samples) {
+// compute stores the targets of one image's columns at their places. It returns those of one group that has a NaN or
+// an infinity, nil if there is none.
+func (t *targets) compute(w *sampleScratch, part *Samples) (bad []float32) {
 	outs, k := t.p.outs(), t.p.K
 	each := len(w.place)
 	for g := range t.p.Groups {
@@ -210,7 +232,11 @@ func (t *targets) compute(w *sampleScratch, part *Samples) {
 		for i, at := range w.place {
 			copy(to[at*outs:(at+1)*outs], y[i*outs:])
 		}
+		if tensor.FirstNonFinite(y) >= 0 {
+			return y
+		}
 	}
+	return nil
 }
 
 // weighted returns Σ a_i·w_i, each product rounded before it is added.

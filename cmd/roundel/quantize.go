@@ -106,6 +106,9 @@ func (j *job) prepare(ctx context.Context, l *loaded) error {
 	if len(l.graph.Outputs) == 0 {
 		return fmt.Errorf("%s: the model has no outputs", l.path)
 	}
+	if err := finiteWeights(l.graph); err != nil {
+		return fmt.Errorf("%s: %w", l.path, err)
+	}
 	g, rep, err := foldedGraph(ctx, l.graph)
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
