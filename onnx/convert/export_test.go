@@ -323,3 +323,19 @@ func TestSetInitializer(t *testing.T) {
 		t.Errorf("an input: %v, %v", got, err)
 	}
 }
+
+// TestSoftmaxOfTheLastAxis writes a Softmax of opset 12, whose rank was not known when it was read, in opset 13.
+func TestSoftmaxOfTheLastAxis(t *testing.T) {
+	g := &nn.Graph{Types: map[string]nn.Type{"x": {DType: tensor.Float32, Dims: make([]nn.Dim, 3), Ranked: true}}}
+	for axis, ok := range map[int64]bool{2: true, 1: false} {
+		n := &nn.Node{Op: "Softmax", Inputs: []string{"x"}, Outputs: []string{"y"}, Attrs: map[string]nn.Attr{
+			"axis": {Kind: nn.AttrInt, I: axis}, "coerce2d": {Kind: nn.AttrInt, I: 1}}}
+		l := &level{exporter: &exporter{opset: 13}, g: g}
+		if err := l.lowerSoftmax(n); (err == nil) != ok {
+			t.Errorf("axis %d of 3: %v", axis, err)
+		}
+		if ok && (n.Int("axis", 0) != axis || n.Int("coerce2d", 0) != 0) {
+			t.Errorf("axis %d of 3: attributes %v", axis, n.Attrs)
+		}
+	}
+}

@@ -213,7 +213,8 @@ func (l *level) lowerSpecial(n *nn.Node) error {
 }
 
 func (l *level) lowerSoftmax(n *nn.Node) error {
-	flat := n.Int("coerce2d", 0) != 0
+	// Of one axis, the last, both forms say the same; before shapes were inferred that was not known.
+	flat := n.Int("coerce2d", 0) != 0 && n.Int("axis", 1) != l.rank(n.In(0))-1
 	delete(n.Attrs, "coerce2d")
 	switch {
 	case l.opset >= 13 && flat:
