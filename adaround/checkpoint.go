@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"roundel/internal/atomicfile"
+	"roundel/internal/regular"
 	"roundel/nn"
 	"roundel/tensor"
 )
@@ -31,6 +32,7 @@ type checkpoints struct {
 // checkpoint is the content of a file.
 type checkpoint struct {
 	Format string // "roundel adaround checkpoint 1"
+	Made   string // by which version of the program: another one may solve differently
 	Key    string // of model, data and configuration
 	Layer  string
 	Index  int
@@ -121,7 +123,7 @@ func (c *checkpoints) save(i int, l *layer, sol *Solution, report LayerReport) e
 	for _, v := range sol.Codes {
 		raw = binary.LittleEndian.AppendUint32(raw, uint32(v))
 	}
-	f := checkpoint{Format: checkpointFormat, Key: c.key, Layer: l.node.Name, Index: i,
+	f := checkpoint{Format: checkpointFormat, Made: version(), Key: c.key, Layer: l.node.Name, Index: i,
 		Codes: base64.StdEncoding.EncodeToString(raw), Scale: sol.Scale, Bias: sol.Bias, Report: report}
 	f.Sum = f.sum()
 	b, err := json.Marshal(f)
@@ -152,7 +154,8 @@ func (c *checkpoints) load(i int, l *layer) (*Solution, LayerReport, error) {
 	if c.dir == "" {
 		return nil, none, nil
 	}
-	b, err := os.ReadFile(c.path(i))
+	p := l.problem()
+	b, err := regular.ReadFile(c.path(i), 1<<20+64*(int64(len(p.Weight))+int64(p.O)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, none, nil
 	}
@@ -163,6 +166,9 @@ func (c *checkpoints) load(i int, l *layer) (*Solution, LayerReport, error) {
 	bad := func(why string) (*Solution, LayerReport, error) {
 		return nil, none, fmt.Errorf("adaround: checkpoint %s %s; remove it to solve the layer again", c.path(i), why)
 	}
+	foreign := func(why string) (*Solution, LayerReport, error) {
+		return nil, none, fmt.Errorf("adaround: checkpoint %s %s; remove the folder to start again", c.path(i), why)
+	}
 	switch {
 	case err != nil:
 		return bad(fmt.Sprintf("cannot be read (%v)", err))
@@ -170,17 +176,23 @@ func (c *checkpoints) load(i int, l *layer) (*Solution, LayerReport, error) {
 		return bad(fmt.Sprintf("is not of the format %q", checkpointFormat))
 	case f.Sum != f.sum():
 		return bad("is damaged: its checksum does not match")
+	case f.Made != version():
+		return foreign(fmt.Sprintf("was written by roundel %s, this is %s", f.Made, version()))
 	case f.Key != c.key || f.Layer != l.node.Name || f.Index != i:
-		return bad(fmt.Sprintf("is of layer %q of another model, other data or another configuration", f.Layer))
+		return foreign(fmt.Sprintf("is of layer %q of another model, other data or another configuration", f.Layer))
 	}
 	raw, err := base64.StdEncoding.DecodeString(f.Codes)
-	p := l.problem()
-	if err != nil || len(raw) != 4*p.O*p.K || len(f.Scale) != p.O || len(f.Bias) != 0 && len(f.Bias) != p.O {
+	if err != nil || len(raw) != 4*len(p.Weight) || len(f.Scale) != p.O || len(f.Bias) != 0 && len(f.Bias) != p.O {
 		return bad("does not fit the layer")
 	}
-	sol := &Solution{Scale: f.Scale, Bias: f.Bias, Nearest: f.Report.Nearest, Final: f.Report.Final, Flips: f.Report.Flips}
-	for at := 0; at < len(raw); at += 4 {
-		sol.Codes = append(sol.Codes, int32(binary.LittleEndian.Uint32(raw[at:])))
+	sol := &Solution{Codes: make([]int32, 0, len(p.Weight)), Scale: f.Scale, Bias: f.Bias,
+		Nearest: f.Report.Nearest, Final: f.Report.Final, Flips: f.Report.Flips}
+	for i := range p.Weight {
+		code, o := int32(binary.LittleEndian.Uint32(raw[4*i:])), i/p.K
+		if code < p.Lo[o] || code > p.Hi[o] || !(f.Scale[o] > 0) {
+			return bad(fmt.Sprintf("has code %d and scale %v for output %d, outside the grid", code, f.Scale[o], o))
+		}
+		sol.Codes = append(sol.Codes, code)
 	}
 	f.Report.Resumed = true
 	return sol, f.Report, nil

@@ -233,7 +233,7 @@ func TestCheckpointsAreNotTrusted(t *testing.T) {
 				t.Fatal(err)
 			}
 			code, _, stderr := cli(t, append(append(args, "--resume"), c.more...)...)
-			if code != exitFailure || !strings.Contains(stderr, c.want) || !strings.Contains(stderr, "remove it") {
+			if code != exitFailure || !strings.Contains(stderr, c.want) || !strings.Contains(stderr, "remove ") {
 				t.Errorf("code %d, %q", code, stderr)
 			}
 			if have := visible(t, filepath.Join(dir, "out")); len(have) > 0 {

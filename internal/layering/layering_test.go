@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"quantsim":            {"nn", "quantsim/encoding", "tensor", "asm", "internal/jsontree", "internal/regular"},
 	"quantsim/export":     {"quantsim", "quantsim/encoding", "onnx", "onnx/convert", "nn", "tensor", "internal/atomicfile"},
 	"quantsim/integer":    {"quantsim", "quantsim/encoding", "nn", "tensor", "asm"},
-	"adaround":            {"quantsim", "quantsim/encoding", "nn", "tensor", "asm", "autograd", "internal/atomicfile"},
+	"adaround":            {"quantsim", "quantsim/encoding", "nn", "tensor", "asm", "autograd", "internal/atomicfile", "internal/regular"},
 	"report":              {"internal/atomicfile"},
 	"internal/jsontree":   {},
 	"internal/progress":   {},
