@@ -87,7 +87,7 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 2, "workers")
 	flag.BoolVar(&o.keepCalib, "keep-calib", false, "write the calibration batches too, for aimet.py")
 	load := flag.String("load", "", "instead: run the simulation of -base with the encodings of this file on x.npy beside it, and write -result")
-	base := flag.String("base", "", "with -load: float model")
+	base := flag.String("base", "", "with -load: float model; if it is the same file, a QDQ model to import")
 	res := flag.String("result", "", "with -load: file to write")
 	flag.Parse()
 	var err error
@@ -263,34 +263,44 @@ func batches(path string, o data.Options, input string, n, size int) ([]map[stri
 	return out, nil
 }
 
-// loadAndRun simulates a model with the encodings of another tool.
+// loadAndRun simulates a model with the encodings of another tool, or a QDQ model that it made.
 func loadAndRun(path, base, result string) error {
+	var s *quantsim.Sim
 	m, err := onnx.Read(base)
 	if err != nil {
 		return err
 	}
-	g, err := convert.ToGraph(m)
-	if err != nil {
-		return err
-	}
-	s, err := quantsim.New(g, quantsim.DefaultConfig())
-	if err != nil {
-		return err
-	}
-	f, err := encoding.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := s.LoadEncodings(f, quantsim.LoadOptions{Reconfigure: true}); err != nil {
+	if path == base {
+		if s, _, err = export.Import(m, quantsim.DefaultConfig()); err != nil {
+			return err
+		}
+	} else if s, err = loaded(m, path); err != nil {
 		return err
 	}
 	x, err := data.ReadNpy(filepath.Join(filepath.Dir(base), "x.npy"))
 	if err != nil {
 		return err
 	}
+	g := s.Graph()
 	out, err := s.Forward(context.Background(), map[string]tensor.Any{g.Inputs[0].Name: x})
 	if err != nil {
 		return err
 	}
 	return data.WriteNpy(result, out[g.Outputs[0].Name])
+}
+
+func loaded(m *onnx.Model, path string) (*quantsim.Sim, error) {
+	g, err := convert.ToGraph(m)
+	if err != nil {
+		return nil, err
+	}
+	s, err := quantsim.New(g, quantsim.DefaultConfig())
+	if err != nil {
+		return nil, err
+	}
+	f, err := encoding.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.LoadEncodings(f, quantsim.LoadOptions{Reconfigure: true})
 }

@@ -46,12 +46,16 @@ def main():
         x, sim, flt = (np.load(case / f"{n}.npy") for n in ("x", "sim", "float"))
         qdq = run(case / "net_qdq.onnx", x, args.optimised)
         ours = run(case / "net.onnx", x)
+        # How far the same file is from itself when sums are made in another order.
+        again = run(case / "net_qdq.onnx", x, not args.optimised)
         r = {
             "case": case.name,
             "images": len(x),
             "same_top1": float((qdq.argmax(-1) == sim.argmax(-1)).mean()),
             "sqnr_qdq_sim": sqnr(qdq, sim),
             "identical": float((qdq == sim).mean()),
+            "ort_same_top1": float((again.argmax(-1) == qdq.argmax(-1)).mean()),
+            "sqnr_ort_ort": sqnr(again, qdq),
             "sqnr_float": sqnr(ours, flt),
             "sqnr_sim_float": sqnr(sim, flt),
             "model_bytes": (case / "net.onnx").stat().st_size,
@@ -60,7 +64,8 @@ def main():
         results.append(r)
         bad += r["same_top1"] < 1 or r["sqnr_qdq_sim"] < args.limit
         print(f"{r['case']:34s} same top-1 {r['same_top1']:.2%} of {r['images']}, QDQ vs simulation {r['sqnr_qdq_sim']:.1f} dB"
-              f" ({r['identical']:.1%} identical), simulation vs float {r['sqnr_sim_float']:.1f} dB,"
+              f" ({r['identical']:.1%} identical), ONNX Runtime with and without optimisation {r['sqnr_ort_ort']:.1f} dB"
+              f" (same top-1 {r['ort_same_top1']:.2%}), simulation vs float {r['sqnr_sim_float']:.1f} dB,"
               f" float vs ours {r['sqnr_float']:.1f} dB, {r['qdq_bytes'] / r['model_bytes']:.2f} of the size")
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
