@@ -8,7 +8,6 @@ goes to --out.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -80,24 +79,34 @@ def session(path):
     return ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
 
 
+def high_water(pid):
+    """Most resident memory of a process so far, in MB; the rusage of a child would count this script's own."""
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return next((int(x.split()[1]) / 1024 for x in f if x.startswith("VmHWM")), 0.0)
+    except (OSError, ValueError):
+        return 0.0
+
+
 def execute(args, limit):
     """Runs a command; returns (code, output, seconds, peak MB)."""
     start = time.time()
     with tempfile.TemporaryFile("w+") as log:
         p = subprocess.Popen(args, stdout=log, stderr=subprocess.STDOUT)
-        end, code, usage = start + limit, None, None
+        end, code, hwm = start + limit, None, 0.0
         while code is None:
-            pid, status, usage = os.wait4(p.pid, os.WNOHANG)
+            pid, status = os.waitpid(p.pid, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 break
+            hwm = max(hwm, high_water(p.pid))
             if time.time() > end:
                 p.kill()
                 end = float("inf")
             time.sleep(0.02)
         p.returncode = code
         log.seek(0)
-        return code, log.read(), time.time() - start, usage.ru_maxrss / 1024
+        return code, log.read(), time.time() - start, hwm
 
 
 def compare(got, want):
@@ -146,7 +155,8 @@ def try_time(a, path, feeds, r):
     with tempfile.TemporaryDirectory() as d:
         for k, v in feeds.items():
             np.save(os.path.join(d, clean(k) + ".npy"), v)
-        code, log, _, _ = execute([a.bench, "-rounds", "6", "-each", "2", "-feeds", d, "-json", "-python", sys.executable, path], 300)
+        code, log, _, _ = execute([a.bench, "-rounds", "6", "-each", "2", "-feeds", d, "-json", "-python", sys.executable,
+                                  "-script", os.path.join(os.path.dirname(os.path.abspath(__file__)), "ort_bench.py"), path], 300)
         if code:
             r["time_error"] = log.strip()[-800:]
             return
@@ -250,7 +260,7 @@ def cell(q):
 
 
 def table(results):
-    lines = ["| model | opset | nodes | max rel. error | float SQNR | W8A8 vs float | W4A8 vs float | W4 nearest -> AdaRound | ms | ORT ms | ratio | peak run / quantize |",
+    lines = ["| model | opset | nodes | max rel. error | float SQNR | W8A8 vs float | W4A8 vs float | W4 nearest -> AdaRound | ms | ORT ms | ratio | run / quantize |",
              "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for r in results:
         q8, q4 = r.get("w8a8"), r.get("w4a8")
@@ -260,7 +270,8 @@ def table(results):
         gain = f"{q4['nearest']:.1f} -> {q4['adaround']:.1f} dB" if q4 and "adaround" in q4 else "-"
         ms = f"{r['ours']:.1f} | {r['peer']:.1f} | {r['ours'] / r['peer']:.2f}" if "ours" in r else "- | - | -"
         peaks = [q["peak"] for q in (q8, q4) if q and "error" not in q]
-        mem = f"{r['run_peak']:.0f} / {max(peaks):.0f} MB" if peaks else f"{r['run_peak']:.0f} MB"
+        mem = f"{(r['weights'] + r['activations']) / 2**20:.0f} MB" if "weights" in r else "-"
+        mem += f" / {max(peaks):.0f} MB" if peaks else " / -"
         rel = f"{r['max_rel']:.1e}" + (" (!)" if "run_error" in r or "batch_error" in r else "")
         lines.append(f"| {r['name']} | {r['opset']} | {r['nodes']} | {rel} | {r['sqnr']:.0f} dB | {cell(q8)} | {cell(q4)} | {gain} | {ms} | {mem} |")
     return "\n".join(lines) + "\n"
