@@ -4,7 +4,7 @@
 //	adaround data SOURCE OUT.npy               samples of a data source as one array, and labels beside it when there are any
 //	adaround compare  -model M -calib C -test T -aimet DIR -o FILE   losses, layer by layer, on held-out positions
 //	adaround network  -model M -calib C -eval E [-aimet DIR] -o FILE whole networks: accuracy, SQNR, seconds of each layer
-//	adaround scaling  -roundel BIN -model M -calib SOURCE            time and memory of whole runs, one thing varied at a time
+//	adaround runs     -roundel BIN -model M -calib SOURCE ...        seconds, memory and scores of whole runs of the binary
 //	adaround layers                                                  solver seconds against layer size and threads
 //	adaround table    FILE...                                        the recorded comparisons as Markdown
 //
@@ -30,12 +30,12 @@ import (
 
 var commands = map[string]func(context.Context, []string) error{
 	"fold": fold, "data": dataToArray, "compare": compare, "network": network,
-	"scaling": scaling, "layers": layerScaling, "table": table,
+	"runs": runs, "layers": layerScaling, "table": table,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: adaround fold|data|compare|network|scaling|layers|table ...; see the package comment")
+		fmt.Fprintln(os.Stderr, "usage: adaround fold|data|compare|network|runs|layers|table ...; see the package comment")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](context.Background(), os.Args[2:]); err != nil {

@@ -116,6 +116,12 @@ func (o *options) kernels() (asm.Kernels, error) {
 	return asm.Kernels{}, fmt.Errorf("-isa %s: not on this machine", o.isa)
 }
 
+// A contender whose single repetition takes slowTurn seconds gets slowRounds turns only.
+const (
+	slowTurn   = 0.5
+	slowRounds = 3
+)
+
 // measure gives every contender its turns on one shape.
 func (o *options) measure(s shape, all []*contender) error {
 	for _, c := range all {
@@ -127,8 +133,11 @@ func (o *options) measure(s shape, all []*contender) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	for range o.rounds {
+	for round := range o.rounds {
 		for _, c := range all {
+			if round >= slowRounds && best(c.times) > slowTurn {
+				continue
+			}
 			if slices.Max(o.threads) > 1 {
 				time.Sleep(o.pause)
 			}
