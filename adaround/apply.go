@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"roundel/asm"
@@ -128,12 +129,12 @@ type solver interface {
 	Round(context.Context, *Problem, *tensor.Pool) (*Solution, error)
 }
 
-func (r *run) solver() solver {
+func (r *run) solver(l *layer) solver {
 	if r.cfg.Solver == Adam {
 		return SolverAdam{Iterations: r.iterations(), LearningRate: r.cfg.LearningRate, BatchSize: r.cfg.BatchSize,
 			RegParam: r.cfg.RegParam, BetaRange: r.cfg.BetaRange, WarmStart: r.cfg.WarmStart, Seed: r.cfg.Seed}
 	}
-	return SolverFast{}
+	return SolverFast{FitScale: r.cfg.FitScale, CorrectBias: r.cfg.CorrectBias && l.ownBias}
 }
 
 // layer rounds layer i, or takes it from a checkpoint.
@@ -155,7 +156,7 @@ func (r *run) layer(ctx context.Context, i int) error {
 		}
 		report = r.report(l, p)
 		report.SampleSecs = time.Since(start).Seconds()
-		if sol, err = r.solver().Round(ctx, p, r.pool); err != nil {
+		if sol, err = r.solver(l).Round(ctx, p, r.pool); err != nil {
 			return fmt.Errorf("adaround: layer %q: %w", l.node.Name, err)
 		}
 		report.Nearest, report.Final, report.Flips = sol.Nearest, sol.Final, sol.Flips
@@ -197,7 +198,26 @@ func (r *run) freeze(l *layer, sol *Solution) {
 	shape := r.g.Consts[l.weight].Shape()
 	x := l.problem().dequantize(sol.Codes, sol.Scale)
 	r.stream.rounded[l.weight] = tensor.From(l.geo.store(x), shape...)
-	r.out.ParamEncodings[l.weight] = l.enc
+	enc := l.enc.Clone()
+	for i := range enc.Scale {
+		if s := sol.Scale[i]; s != float32(enc.Scale[i]) { // a shared scale is that of every output
+			enc.Scale[i] = float64(s)
+			enc.Min[i], enc.Max[i] = float64(s)*enc.Offset[i], float64(s)*(enc.Offset[i]+enc.Steps())
+		}
+	}
+	r.out.ParamEncodings[l.weight] = enc
+	if sol.Bias != nil && !slices.Equal(sol.Bias, l.bias) {
+		b := r.g.Consts[l.node.In(2)]
+		beta := float32(1)
+		if l.node.Op == "Gemm" {
+			beta = l.node.Float("beta", 1)
+		}
+		out := make([]float32, len(sol.Bias))
+		for i, v := range sol.Bias {
+			out[i] = v / beta
+		}
+		r.stream.rounded[l.node.In(2)] = tensor.From(out, b.Shape()...)
+	}
 }
 
 func (r *run) finish() *Result {

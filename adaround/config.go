@@ -50,6 +50,8 @@ type Config struct {
 	ConfigFile         string // quantization rules: a file or a built-in name; "" is per-channel symmetric
 
 	Solver       SolverKind
+	FitScale     bool    // SolverFast may change the scales of the encodings; on by default
+	CorrectBias  bool    // SolverFast may change the biases of the layers; on by default
 	LearningRate float64 // of SolverAdam, 1e-3
 	BatchSize    int     // of SolverAdam, in positions: 512
 	Positions    int     // sampled output positions of a layer, held-out ones included: 16384
@@ -79,7 +81,7 @@ func DefaultConfig() Config {
 	return Config{
 		RegParam: 0.01, BetaRange: [2]float64{20, 2}, WarmStart: 0.2,
 		ParamBits: 4, Scheme: encoding.SchemeTFEnhanced,
-		Solver: Fast, LearningRate: 1e-3, BatchSize: 512, Positions: 16384, HeldOut: 0.125, Memory: 3 << 29,
+		Solver: Fast, FitScale: true, CorrectBias: true, LearningRate: 1e-3, BatchSize: 512, Positions: 16384, HeldOut: 0.125, Memory: 3 << 29,
 	}
 }
 

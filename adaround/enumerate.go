@@ -2,29 +2,41 @@ package adaround
 
 import (
 	"context"
+	"math"
+	"slices"
 
 	"roundel/asm"
 	"roundel/tensor"
 )
 
+// depthwiseRidge is the ridge for outputs with columns of their own, which are few and well determined.
+const depthwiseRidge = 1e-4
+
 // roundDepthwise solves outputs that have columns of their own: few columns, so
 // the surrogate is minimised over all choices, and flips and pairs of flips are
-// then tried on the true loss.
-func (s SolverFast) roundDepthwise(ctx context.Context, p *Problem, codes []int32, pool *tensor.Pool) error {
-	pool.For(p.O, func(_, o int) {
+// then tried on the true loss. A scale that all outputs share stays as it is.
+func (r *fastRun) roundDepthwise(ctx context.Context) {
+	p := r.p
+	r.pool.For(p.O, func(_, o int) {
 		if ctx.Err() != nil {
 			return
 		}
-		c := newChannel(p, o, !s.NoPairs, pool.Kernels())
+		c := r.newChannel(o)
+		if r.FitScale && !p.SharedScale {
+			r.scale[o] = c.fitScale(p, o)
+		}
+		c.row = newRow(p, o, r.scale[o])
 		c.relax()
-		if !s.NoPolish && p.Act.Kind != ActIdentity {
+		if !r.NoPolish && p.Act.Kind != ActIdentity {
 			c.polish()
 		}
 		for k := range p.K {
-			codes[o*p.K+k] = c.code(k)
+			r.codes[o*p.K+k] = c.code(k)
+		}
+		if c.center {
+			r.bias[o] = c.bias
 		}
 	})
-	return ctx.Err()
 }
 
 // channel is one output with columns of its own.
@@ -35,30 +47,40 @@ type channel struct {
 	m       *gram
 	near    *neighbourhood
 	bias    float32
+	center  bool      // the bias is free
 	a       []float32 // [K][P], rows padded
+	ones    []float32 // [P], padded
 	y       []float32 // [P]
 	res     []float32 // [K] half the gradient of the surrogate
+	start   []float32 // [K] that of the first surrogate at the float weights
 	scratch []float32 // [P], padded
 }
 
-func newChannel(p *Problem, o int, pairs bool, kernels asm.Kernels) *channel {
-	s := &p.Solve
-	c := &channel{row: newRow(p, o, p.Scale[o]), kernels: kernels, y: s.targets(o, 1), res: make([]float32, p.K),
-		a: make([]float32, p.K*padded(s.P)), scratch: make([]float32, padded(s.P))}
+func (r *fastRun) newChannel(o int) *channel {
+	p, s := r.p, &r.p.Solve
+	n := padded(s.P)
+	c := &channel{row: newRow(p, o, p.Scale[o]), kernels: r.pool.Kernels(), center: r.CorrectBias, y: s.targets(o, 1),
+		res: make([]float32, p.K), a: make([]float32, p.K*n), scratch: make([]float32, n), ones: make([]float32, n)}
 	for i, v := range s.cols(o, p.K) {
-		c.a[i%p.K*len(c.scratch)+i/p.K] = v
+		c.a[i%p.K*n+i/p.K] = v
+	}
+	for q := range c.y {
+		c.ones[q] = 1
 	}
 	if p.Bias != nil {
 		c.bias = p.Bias[o]
 	}
 	c.m = c.gram()
-	if p.K > enumerateUpTo && pairs {
-		c.near = newNeighbourhood(c.m, tensor.NewPool(1, kernels))
+	if p.K > enumerateUpTo && !r.NoPairs {
+		c.near = newNeighbourhood(c.m, tensor.NewPool(1, c.kernels))
 	}
 	c.samples = newPolishRow(p.Act.of(o), &c.kernels, s.P)
 	for q, v := range c.y {
 		c.samples.target(q, v)
 	}
+	c.predict(c.weight)
+	c.gradient(true)
+	c.start = slices.Clone(c.res)
 	return c
 }
 
@@ -68,20 +90,23 @@ func (c *channel) column(k int) []float32 { return c.a[k*len(c.scratch) : (k+1)*
 func (c *channel) gram() *gram {
 	k := len(c.x)
 	m := &gram{k: k, g: make([]float32, k*k)}
-	var trace float32
+	if c.center {
+		m.means = make([]float32, k)
+		for i := range k {
+			m.means[i] = dot(c.column(i), c.ones) / float32(len(c.y))
+		}
+	}
 	for i := range k {
 		for j := range i + 1 {
 			v := dot(c.column(i), c.column(j)) / float32(len(c.y))
+			if c.center {
+				v -= float32(m.means[i] * m.means[j])
+			}
 			m.g[i*k+j], m.g[j*k+i] = v, v
 		}
-		trace += m.g[i*k+i]
 	}
-	if m.ridge = ridgeShare * trace / float32(k); m.ridge == 0 {
-		m.ridge = 1
-	}
-	for i := range k {
-		m.g[i*k+i] += m.ridge
-	}
+	m.measure()
+	m.setRidge(depthwiseRidge)
 	return m
 }
 
@@ -103,29 +128,66 @@ func dot(a, b []float32) float32 {
 	return float32(sum)
 }
 
-// relax alternates between minimising the surrogate and renewing it, and ends at the best choice.
-func (c *channel) relax() {
-	c.predict(c.weight)
-	c.gradient(true)
-	for i, w := range c.weight { // the surrogate's gradient at the present choice
-		d := c.x[i] - w
-		c.kernels.Axpy(c.res, c.m.g[i*c.m.k:(i+1)*c.m.k], d)
+// fitScale returns the scale whose choice by the first surrogate has the lowest value.
+func (c *channel) fitScale(p *Problem, o int) float32 {
+	best, lowest := float32(1), math.Inf(1)
+	for level := range scaleSteps {
+		for _, f := range factorsAround(best, level) {
+			c.row = newRow(p, o, p.Scale[o]*f)
+			c.first()
+			if v := c.value(); v < lowest {
+				best, lowest = f, v
+			}
+		}
+	}
+	return p.Scale[o] * best
+}
+
+// first minimises the first surrogate.
+func (c *channel) first() {
+	copy(c.res, c.start)
+	for i, w := range c.weight { // its gradient at the present choice
+		c.kernels.Axpy(c.res, c.m.g[i*c.m.k:(i+1)*c.m.k], c.x[i]-w)
 	}
 	c.minimize(c.m, c.near, c.res, &c.kernels)
+}
+
+// value is the first surrogate at the present choice, e'Ge + 2·start'e with e = x − w.
+func (c *channel) value() float64 {
+	var sum float64
+	for i := range c.x {
+		row := 2 * float64(c.start[i])
+		for j, w := range c.weight {
+			row += float64(float64(c.m.g[i*c.m.k+j]) * float64(c.x[j]-w))
+		}
+		sum += float64(row * float64(c.x[i]-c.weight[i]))
+	}
+	return sum
+}
+
+// relax alternates between minimising the surrogate and renewing it, and ends at the best choice.
+func (c *channel) relax() {
+	c.first()
+	c.bias -= c.m.drift(c.weight, c.x)
+	before := make([]float32, len(c.x))
 	for round := range majorizeRounds {
 		c.predict(c.x)
 		if !c.keep(c.samples.loss(), round == 0) {
 			break
 		}
+		c.bestBias = c.bias
 		c.gradient(false)
+		copy(before, c.x)
 		if !c.minimize(c.m, c.near, c.res, &c.kernels) {
 			break
 		}
+		c.bias -= c.m.drift(before, c.x)
 	}
 	c.restore()
+	c.bias = c.bestBias
 }
 
-// predict sets the predictions z to those of x and the errors to match.
+// predict sets the predictions z to those of x.
 func (c *channel) predict(x []float32) {
 	r := &c.samples
 	clear(r.z)
@@ -137,14 +199,22 @@ func (c *channel) predict(x []float32) {
 	}
 }
 
-// gradient sets res to half the gradient of the surrogate at the predictions.
+// gradient sets res to half the gradient of the surrogate at the predictions. A free
+// bias moves to where the mean residual is zero.
 func (c *channel) gradient(first bool) {
 	r := &c.samples
 	for q, z := range r.z[:r.count] {
 		c.scratch[q] = z - r.act.surrogate(z, c.y[q], first)
 	}
+	if c.center {
+		shift := dot(c.scratch, c.ones) / float32(r.count)
+		for q := range c.y {
+			c.scratch[q] -= shift
+		}
+		c.bias -= shift
+	}
 	for k := range c.res {
-		c.res[k] = dot(c.column(k), c.scratch) / float32(len(c.y))
+		c.res[k] = dot(c.column(k), c.scratch) / float32(r.count)
 		if !first {
 			c.res[k] += float32(c.m.ridge * (c.x[k] - c.weight[k]))
 		}
@@ -155,6 +225,10 @@ func (c *channel) gradient(first bool) {
 func (c *channel) polish() {
 	c.predict(c.x)
 	for range polishSweeps {
+		if c.center {
+			c.samples.slopes(nil, 0)
+			c.samples.recenter(c.ones, &c.bias)
+		}
 		if !c.polishSweep() {
 			return
 		}

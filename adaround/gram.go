@@ -14,41 +14,67 @@ import (
 type gram struct {
 	k     int
 	g     []float32 // [K][K] G = A'A/P + ridge·I
+	means []float32 // [K] of the columns, when they are taken out
+	mean  float32   // of the diagonal, without the ridge
 	ridge float32   // pull towards the float weight
 }
 
-// Regularisation, as shares of the mean diagonal of G.
-const (
-	ridgeShare   = 1e-4 // keeps columns that are zero everywhere at nearest rounding
-	dampingShare = 1e-2 // of the factor that orders the start
-)
+// dampingShare is added to the diagonal of the factor that orders the start, as a share of the mean diagonal of G.
+const dampingShare = 1e-2
 
-// newGram accumulates the columns a, [P][K].
-func newGram(a []float32, k int, pool *tensor.Pool) *gram {
+// newGram accumulates the columns a, [P][K]; center takes their means out, which
+// is what remains of the loss when the bias is free.
+func newGram(a []float32, k int, center bool, pool *tensor.Pool) *gram {
 	m := &gram{k: k, g: make([]float32, k*k)}
 	rows := len(a) / k
-	const tile = 256
-	for r := 0; r < k; r += tile { // below the diagonal only
-		n := min(tile, k-r)
-		tensor.GemmTN(m.g[r*k:], k, a[r:], k, a, k, n, r+n, rows, false, pool)
-	}
+	tensor.Gram(m.g, k, a, k, k, rows, false, pool)
 	scale := 1 / float32(rows)
-	var trace float64
-	for i := range k {
-		for j := range i + 1 {
-			v := scale * m.g[i*k+j]
-			m.g[i*k+j], m.g[j*k+i] = v, v
+	for i := range m.g {
+		m.g[i] *= scale
+	}
+	if center {
+		m.means = columnMeans(a, k)
+		for i := range m.g {
+			m.g[i] -= float32(m.means[i/k] * m.means[i%k])
 		}
-		trace += float64(m.g[i*k+i])
 	}
-	m.ridge = float32(ridgeShare * trace / float64(k))
-	if m.ridge == 0 {
-		m.ridge = 1 // no column is ever used: any rounding is as good, so round to nearest
-	}
-	for i := range k {
-		m.g[i*k+i] += m.ridge
-	}
+	m.measure()
 	return m
+}
+
+// columnMeans returns the mean of each column of a, [P][K].
+func columnMeans(a []float32, k int) []float32 {
+	sum := make([]float64, k)
+	for i, v := range a {
+		sum[i%k] += float64(v)
+	}
+	mean := make([]float32, k)
+	for c := range mean {
+		mean[c] = float32(sum[c] / float64(len(a)/k))
+	}
+	return mean
+}
+
+// measure sets the mean of the diagonal.
+func (m *gram) measure() {
+	var trace float64
+	for i := range m.k {
+		trace += float64(m.g[i*m.k+i])
+	}
+	m.mean = float32(trace / float64(m.k))
+}
+
+// setRidge changes the ridge to a share of the mean diagonal. When no column is ever
+// used any rounding is as good: then it rounds to nearest.
+func (m *gram) setRidge(share float32) {
+	ridge := share * m.mean
+	if m.mean == 0 {
+		ridge = 1
+	}
+	for i := range m.k {
+		m.g[i*m.k+i] += ridge - m.ridge
+	}
+	m.ridge = ridge
 }
 
 // factor is the Cholesky factor of the damped Gram matrix in an order of its own.
@@ -66,7 +92,7 @@ func newFactor(m *gram, pool *tensor.Pool) *factor {
 	k := m.k
 	kernels := pool.Kernels()
 	f := &factor{k: k, order: byDiagonal(m), l: make([]float32, k*k+kernels.NR)}
-	damping := m.ridge * (dampingShare / ridgeShare)
+	damping := dampingShare*m.mean + 1e-6*m.ridge
 	pool.For(k, func(_, i int) {
 		row := m.g[f.order[i]*k:][:k]
 		for j, c := range f.order[:i+1] {

@@ -23,10 +23,12 @@ type layer struct {
 	geo    *geometry
 	rows   []float32 // the weight as [O][K]
 	bias   []float32 // [O] or nil
-	act    Activation
-	bits   int
-	enc    *encoding.Encoding
-	shared []string // other nodes that read the same constant
+	// ownBias says that the bias constant has one value per output and no other reader, so that it may be changed.
+	ownBias bool
+	act     Activation
+	bits    int
+	enc     *encoding.Encoding
+	shared  []string // other nodes that read the same constant
 }
 
 // outputs is O, the number of outputs over all groups.
@@ -47,6 +49,7 @@ func findLayers(g *nn.Graph) (layers []*layer, skips []Skip) {
 		case byWeight[l.weight] != nil:
 			first := byWeight[l.weight]
 			first.shared = append(first.shared, n.Name)
+			first.ownBias = false // the other users have biases of their own
 		default:
 			byWeight[l.weight] = l
 			layers = append(layers, l)
@@ -134,6 +137,7 @@ func (l *layer) setBias(g *nn.Graph) bool {
 		for _, v := range b.Data() {
 			l.bias = append(l.bias, beta*v)
 		}
+		l.ownBias = beta != 0 && len(g.Consumers(name)) == 1 && len(l.node.Inputs) == 3 && !g.IsOutput(name)
 	case b.Len() == 1:
 		l.bias = slices.Repeat([]float32{beta * b.Data()[0]}, o)
 	default:
@@ -302,7 +306,8 @@ func weightGrid(r *quantsim.Rules, l *layer) (encoding.Grid, bool) {
 
 // problem returns the rounding problem of the layer, without samples, on the grid of enc.
 func (l *layer) problem() *Problem {
-	p := &Problem{Groups: l.geo.groups, K: l.geo.k, O: l.outputs(), Weight: l.rows, Bias: l.bias, Act: l.act}
+	p := &Problem{Groups: l.geo.groups, K: l.geo.k, O: l.outputs(), Weight: l.rows, Bias: l.bias, Act: l.act,
+		SharedScale: len(l.enc.Scale) == 1}
 	for o := range p.O {
 		i := o % len(l.enc.Scale)
 		lo, hi := l.enc.Bounds(i)

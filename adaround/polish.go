@@ -10,7 +10,7 @@ import (
 // samples. columns is [K][P], rows padded to whole sums. A flip is evaluated exactly
 // only if half the gradient of the true loss, with the share of active positions
 // as its curvature, does not rule it out.
-func (b *fastBlock) polish(ctx context.Context, m *gram, near *neighbourhood, columns []float32) {
+func (b *fastBlock) polish(ctx context.Context, g group, columns []float32) {
 	b.predict(func(r *row) []float32 { return r.x })
 	rows := make([]polishRow, b.outs)
 	for j := range rows {
@@ -20,9 +20,17 @@ func (b *fastBlock) polish(ctx context.Context, m *gram, near *neighbourhood, co
 			rows[j].target(q, b.y[q*b.n+j])
 		}
 	}
+	ones := make([]float32, padded(b.p.Solve.P))
+	for q := range b.p.Solve.P {
+		ones[q] = 1
+	}
 	for range polishSweeps {
 		for j := range rows {
-			if !rows[j].done {
+			if rows[j].done {
+				continue
+			}
+			rows[j].slopes(b.z[j:], b.n)
+			if b.center && rows[j].recenter(ones, &b.bias[j]) {
 				rows[j].slopes(b.z[j:], b.n)
 			}
 		}
@@ -33,7 +41,7 @@ func (b *fastBlock) polish(ctx context.Context, m *gram, near *neighbourhood, co
 				return
 			}
 			if !rows[j].done {
-				n := b.polishRow(&rows[j], j, m, near, columns)
+				n := b.polishRow(&rows[j], j, g.m, g.near, columns)
 				rows[j].done = n == 0
 				flips += n
 			}
@@ -96,6 +104,24 @@ func (r *polishRow) slopes(dst []float32, stride int) {
 			dst[q*stride] = g
 		}
 	}
+}
+
+// recenter moves the bias by a step of Newton's method if that lowers the true loss.
+func (r *polishRow) recenter(ones []float32, bias *float32) bool {
+	if r.active == 0 {
+		return false
+	}
+	var sum float64
+	for _, g := range r.grad[:r.count] {
+		sum += float64(g)
+	}
+	step := float32(-sum / (float64(r.count) * float64(r.active)))
+	if !(r.change(ones, step) < 0) {
+		return false
+	}
+	r.kernels.Axpy(r.z, ones, step)
+	*bias += step
+	return true
 }
 
 // change returns the change of the true loss, summed over the positions, when z moves by d·a.

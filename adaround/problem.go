@@ -19,6 +19,7 @@ type Problem struct {
 	Bias         []float32 // [O], or nil for none; added to the prediction in float
 	Scale        []float32 // [O], > 0
 	Lo, Hi       []int32   // [O] smallest and largest code, offset included: x = Scale·v, Lo ≤ v ≤ Hi
+	SharedScale  bool      // Scale may only change by one factor for all outputs
 	Act          Activation
 	Solve        Samples // the solver sees these
 	HeldOut      Samples // positions of other images, only for judging; may be empty

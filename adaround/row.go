@@ -18,6 +18,8 @@ type row struct {
 	loss   float64   // true loss of the codes in best, a sum over positions
 	best   []bool    // [K] choice with the lowest true loss so far
 	done   bool
+
+	bestBias float32 // bias that goes with best
 }
 
 func newRow(p *Problem, o int, scale float32) row {

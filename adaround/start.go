@@ -8,9 +8,11 @@ package adaround
 //
 //	e_i = −(u_i + Σ_{j>i} L_ji e_j)/L_ii, rounded to one of the two neighbours.
 
-// start chooses codes for all rows of the block. r is [outs][K].
-func (b *fastBlock) start(f *factor, r []float32) {
+// feedback chooses codes for all rows of the block and returns the values that the
+// surrogate takes there, up to a constant of each row. r is [outs][K].
+func (b *fastBlock) feedback(f *factor, r []float32) []float64 {
 	k, kernels := b.k, &b.kernels
+	loss := make([]float64, b.outs)
 	acc := make([]float32, b.outs*k)
 	coef := make([]float32, b.outs*panelWidth)
 	for o := range b.outs {
@@ -28,10 +30,11 @@ func (b *fastBlock) start(f *factor, r []float32) {
 	for j := (k - 1) / panelWidth * panelWidth; j >= 0; j -= panelWidth {
 		w := min(panelWidth, k-j)
 		for o := range b.outs {
-			b.decide(f, o, acc[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
+			loss[o] += b.decide(f, o, acc[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
 		}
 		f.spread(acc, coef, b.outs, j, w, 0, j, kernels)
 	}
+	return loss
 }
 
 // substitute solves the w×w triangle at (j, j) for one row and leaves −u in coef.
@@ -46,8 +49,9 @@ func substitute(f *factor, acc, coef []float32, j, w int) {
 	}
 }
 
-// decide rounds the columns [j, j+w) of row o from the last to the first and leaves e in coef.
-func (b *fastBlock) decide(f *factor, o int, acc, coef []float32, j, w int) {
+// decide rounds the columns [j, j+w) of row o from the last to the first, leaves e
+// in coef, and returns the sum of the squares (L'e + u)_i.
+func (b *fastBlock) decide(f *factor, o int, acc, coef []float32, j, w int) (loss float64) {
 	row := &b.rows[o]
 	for i := j + w - 1; i >= j; i-- {
 		c := f.order[i]
@@ -55,7 +59,11 @@ func (b *fastBlock) decide(f *factor, o int, acc, coef []float32, j, w int) {
 		for t := i + 1; t < j+w; t++ {
 			s += float32(f.l[t*f.k+i] * coef[t-j])
 		}
-		row.choose(c, row.weight[c]-s/f.l[i*f.k+i])
+		diag := f.l[i*f.k+i]
+		row.choose(c, row.weight[c]-s/diag)
 		coef[i-j] = row.x[c] - row.weight[c]
+		left := s + float32(diag*coef[i-j])
+		loss += float64(float32(left * left))
 	}
+	return loss
 }
