@@ -107,12 +107,15 @@ func (w *qdqWriter) weight(e encoding.Entry, c tensor.Any) error {
 		return err
 	}
 	scale, zero := w.params(e, x.Shape(), dt, zeros)
-	out := w.fresh(e.Name + "_qdq")
+	out, float := w.fresh(e.Name+"_qdq"), e.Name
+	if w.isOutput(e.Name) { // a constant that is an output too keeps its name
+		out, float = e.Name, w.fresh(e.Name+"_float")
+	}
 	codes := e.Name + "_q"
 	w.rewire(e.Name, out)
 	dq := w.node("DequantizeLinear", e, "_dq", []string{codes, scale, zero}, out)
 	if w.o.FloatWeights && e.Bits < 32 {
-		q := w.node("QuantizeLinear", e, "_q", []string{e.Name, scale, zero}, w.fresh(codes))
+		q := w.node("QuantizeLinear", e, "_q", []string{float, scale, zero}, w.fresh(codes))
 		dq.Inputs[0] = q.Outputs[0]
 		// On the grid already, they also fit a container that is wider than the grid.
 		v, err := e.QuantizeDequantizeTensor(c)
@@ -120,7 +123,7 @@ func (w *qdqWriter) weight(e encoding.Entry, c tensor.Any) error {
 			return err
 		}
 		w.drop(e.Name)
-		w.constant(convert.FromTensor(e.Name, v))
+		w.constant(convert.FromTensor(float, v))
 		w.insert(-1, q, dq)
 		return nil
 	}
