@@ -194,6 +194,7 @@ func TestSameBits(t *testing.T) {
 					Round(context.Context, *Problem, *tensor.Pool) (*Solution, error)
 				}{
 					"fast": SolverFast{},
+					"free": SolverFast{FitScale: true, CorrectBias: true},
 					"adam": SolverAdam{Iterations: 40, LearningRate: 1e-2, BatchSize: 50, RegParam: 0.01, BetaRange: [2]float64{20, 2}, WarmStart: 0.2},
 				} {
 					var first *Solution
@@ -257,5 +258,41 @@ func TestCancel(t *testing.T) {
 	}
 	if _, err := (SolverAdam{Iterations: 1e6}).Round(ctx, p, pool); err == nil {
 		t.Error("Adam does not stop")
+	}
+}
+
+// TestFreedoms: a free scale and a free bias lower the loss, and codes stay next to the weights on the new scale.
+func TestFreedoms(t *testing.T) {
+	pool := tensor.NewPool(2, asm.Best())
+	for _, shape := range [][3]int{{1, 40, 10}, {12, 9, 12}} {
+		for _, name := range []string{"identity", "relu6"} {
+			t.Run(fmt.Sprintf("g=%d/%s", shape[0], name), func(t *testing.T) {
+				p := randomProblem(7, shape[0], shape[1], shape[2], 900, testActs[name])
+				round := func(s SolverFast) *Solution {
+					sol, err := s.Round(context.Background(), p, pool)
+					if err != nil {
+						t.Fatal(err)
+					}
+					checkCodes(t, p, sol)
+					return sol
+				}
+				base, free := round(SolverFast{}), round(SolverFast{FitScale: true, CorrectBias: true})
+				t.Logf("held-out: nearest %.4f, fixed %.4f, free %.4f", base.Nearest.HeldOut, base.Final.HeldOut, free.Final.HeldOut)
+				if free.Final.HeldOut > 1.02*base.Final.HeldOut {
+					t.Errorf("held-out loss %g with free scale and bias, %g without", free.Final.HeldOut, base.Final.HeldOut)
+				}
+				if !slices.Equal(base.Scale, p.Scale) || !slices.Equal(base.Bias, p.Bias) {
+					t.Error("scale or bias changed without leave")
+				}
+				p.SharedScale = true
+				shared := round(SolverFast{FitScale: true})
+				factor := shared.Scale[0] / p.Scale[0]
+				for o, s := range shared.Scale {
+					if s != factor*p.Scale[o] && math.Abs(float64(s/p.Scale[o]-factor)) > 1e-6 {
+						t.Fatalf("output %d has factor %g, output 0 %g", o, s/p.Scale[o], factor)
+					}
+				}
+			})
+		}
 	}
 }

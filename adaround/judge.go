@@ -1,6 +1,10 @@
 package adaround
 
-import "roundel/tensor"
+import (
+	"slices"
+
+	"roundel/tensor"
+)
 
 // candidate is one possible rounding of a whole layer.
 type candidate struct {
@@ -63,39 +67,62 @@ func total(sums []float64, positions int) float64 {
 	return t / float64(positions)
 }
 
-// judge compares c with nearest rounding, output by output, on the held-out
-// positions (or the solving ones when there are none) and returns what is better.
+// judged is a candidate with its losses per output.
+type judged struct {
+	candidate
+	solve, held []float64
+}
+
+func (p *Problem) measure(c candidate, pool *tensor.Pool) judged {
+	return judged{c, p.losses(c, &p.Solve, pool), p.losses(c, &p.HeldOut, pool)}
+}
+
+// worse reports whether a loses to b on the held-out positions, or on the solving ones when there are none. A loss that is not a number loses.
+func (p *Problem) worse(solveA, heldA, solveB, heldB float64) bool {
+	if p.HeldOut.P == 0 {
+		return !(solveA <= solveB)
+	}
+	return !(heldA <= heldB)
+}
+
+// judge compares c with nearest rounding on the given scales, output by output, and
+// returns what is better. Outputs that share a scale which c changed are compared on the
+// new one, and then as a whole with nearest rounding on the old one.
 func (p *Problem) judge(c candidate, pool *tensor.Pool) *Solution {
-	near := candidate{p.nearestCodes(p.Scale), p.Scale, p.Bias}
-	nearSolve, nearHeld := p.losses(near, &p.Solve, pool), p.losses(near, &p.HeldOut, pool)
-	solve, held := p.losses(c, &p.Solve, pool), p.losses(c, &p.HeldOut, pool)
-	sol := &Solution{Codes: c.codes, Scale: append([]float32(nil), c.scale...),
-		Nearest: Loss{total(nearSolve, p.Solve.P), total(nearHeld, p.HeldOut.P)}}
-	if c.bias != nil {
-		sol.Bias = append([]float32(nil), c.bias...)
+	near := p.measure(candidate{p.nearestCodes(p.Scale), p.Scale, p.Bias}, pool)
+	other := near
+	shared := p.SharedScale && !slices.Equal(c.scale, p.Scale)
+	if shared {
+		other = p.measure(candidate{p.nearestCodes(c.scale), c.scale, p.Bias}, pool)
 	}
+	best := p.measure(candidate{slices.Clone(c.codes), slices.Clone(c.scale), slices.Clone(c.bias)}, pool)
 	for o := range p.O {
-		worse := held[o] > nearHeld[o]
-		if p.HeldOut.P == 0 {
-			worse = solve[o] > nearSolve[o]
-		}
-		if !worse {
-			continue
-		}
-		copy(sol.Codes[o*p.K:(o+1)*p.K], near.codes[o*p.K:])
-		sol.Scale[o], solve[o], held[o] = p.Scale[o], nearSolve[o], nearHeld[o]
-		if sol.Bias != nil {
-			sol.Bias[o] = 0
-			if p.Bias != nil {
-				sol.Bias[o] = p.Bias[o]
-			}
+		if p.worse(best.solve[o], best.held[o], other.solve[o], other.held[o]) {
+			best.take(other, o, p.K)
 		}
 	}
-	sol.Final = Loss{total(solve, p.Solve.P), total(held, p.HeldOut.P)}
+	sol := &Solution{Nearest: near.total(p), Final: best.total(p)}
+	if shared && p.worse(sol.Final.Solve, sol.Final.HeldOut, sol.Nearest.Solve, sol.Nearest.HeldOut) {
+		best, sol.Final = near, sol.Nearest
+	}
+	sol.Codes, sol.Scale, sol.Bias = best.codes, slices.Clone(best.scale), slices.Clone(best.bias)
 	for i, v := range p.nearestCodes(sol.Scale) {
 		if sol.Codes[i] != v {
 			sol.Flips++
 		}
 	}
 	return sol
+}
+
+// take copies output o of another candidate.
+func (j *judged) take(from judged, o, k int) {
+	copy(j.codes[o*k:(o+1)*k], from.codes[o*k:])
+	j.scale[o], j.solve[o], j.held[o] = from.scale[o], from.solve[o], from.held[o]
+	if from.bias != nil {
+		j.bias[o] = from.bias[o]
+	}
+}
+
+func (j *judged) total(p *Problem) Loss {
+	return Loss{total(j.solve, p.Solve.P), total(j.held, p.HeldOut.P)}
 }
