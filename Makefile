@@ -9,7 +9,7 @@ vet:      ; sh bench/ci/vet.sh
 generate: ; cd asm/_gen && go test ./... -count=1
 arm64:    ; CGO_ENABLED=0 GOARCH=arm64 go test -short -exec 'qemu-aarch64 -cpu max' ./asm ./tensor ./quantsim/encoding ./nn
 race:     ; go test -race -short ./...
-fuzz:     ; sh bench/ci/fuzz.sh 20000x
+fuzz:     ; sh bench/ci/fuzz.sh
 bench:    ; sh bench/run.sh
 size:     ; sh bench/ci/size.sh $(MAX_GO_LINES)
 check:    ; bash .ci/run
