@@ -109,7 +109,8 @@ func (s *Sim) why(name string) string {
 func (s *Sim) changed() { s.prog = nil }
 
 // SetEnabled switches quantizers on or off. A disabled one is not simulated, calibrated
-// or exported. Frozen quantizers cannot be switched.
+// or exported. Frozen quantizers cannot be switched. As with all changes here, tensors
+// that share a quantizer (State.Group) change together.
 func (s *Sim) SetEnabled(on bool, names ...string) error {
 	return s.edit(names, func(_ string, q *quantizer) error { q.enabled = on; return nil })
 }
