@@ -134,7 +134,7 @@ func (s scalar) both(z float32) (f, df float32) {
 		const c = 0.7978845608028654 // √(2/π)
 		z2 := float32(z * z)
 		y := asm.Sigmoid(2 * c * (z + float32(float32(0.044715*z)*z2)))
-		return z * y, y + float32(float32(z*y)*(1-y))*(2*c*(1+float32(3*0.044715*z2)))
+		return z * y, y + float32(float32(float32(z*y)*(1-y))*float32(2*c*(1+float32(3*0.044715*z2))))
 	}
 	return z, 1
 }

@@ -3,6 +3,7 @@ package adaround
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -42,17 +43,17 @@ func randomProblem(seed uint64, groups, k, o, positions int, act Activation) *Pr
 				for f := range factors {
 					u := r.NormFloat64() / math.Sqrt(float64(factors))
 					for c := range a {
-						a[c] += float32(u * mix[f*k+c])
+						a[c] += float32(float64(u*mix[f*k+c]))
 					}
 				}
 				for c := range a {
-					a[c] = max(a[c]+float32(0.1*r.NormFloat64())+0.3, 0)
+					a[c] = max(a[c]+float32(float64(0.1*r.NormFloat64()))+0.3, 0)
 				}
 				for j := range o / groups {
 					row := g*(o/groups) + j
 					y := p.Bias[row] + float32(0.05*r.NormFloat64())
 					for c, v := range a {
-						y += p.Weight[row*k+c] * v
+						y += float32(p.Weight[row*k+c] * v)
 					}
 					s.Y[(g*positions+q)*(o/groups)+j] = y
 				}
@@ -294,5 +295,30 @@ func TestFreedoms(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestBitsOfAllMachines: one number for all codes and losses of both solvers. A change of the number is a change of
+// results, to be noted; a difference between machines is an error.
+func TestBitsOfAllMachines(t *testing.T) {
+	const want = 0xf8df9ea04d3f663c
+	h := fnv.New64a()
+	for _, name := range []string{"identity", "relu6", "gelu"} {
+		for _, shape := range [][3]int{{1, 35, 9}, {6, 9, 6}} {
+			p := randomProblem(11, shape[0], shape[1], shape[2], 200, testActs[name])
+			for _, s := range []solver{
+				SolverFast{FitScale: true, CorrectBias: true},
+				SolverAdam{Iterations: 40, LearningRate: 1e-2, BatchSize: 50, RegParam: 0.01, BetaRange: [2]float64{20, 2}, WarmStart: 0.2},
+			} {
+				sol, err := s.Round(context.Background(), p, tensor.NewPool(2, asm.Best()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprint(h, sol.Codes, sol.Scale, sol.Bias, sol.Nearest, sol.Final)
+			}
+		}
+	}
+	if got := h.Sum64(); got != want {
+		t.Errorf("results have hash %#x, want %#x", got, uint64(want))
 	}
 }

@@ -188,7 +188,7 @@ func (b *fastBlock) gradients(m *gram) {
 		r := &b.rows[j]
 		res := b.res[j*b.k : (j+1)*b.k]
 		for c := range res {
-			res[c] = scale * b.grad[c*b.n+j]
+			res[c] = float32(scale * b.grad[c*b.n+j])
 			if m != nil {
 				res[c] += float32(m.ridge * (r.x[c] - r.weight[c]))
 			}

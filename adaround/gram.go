@@ -92,7 +92,7 @@ func newFactor(m *gram, pool *tensor.Pool) *factor {
 	k := m.k
 	kernels := pool.Kernels()
 	f := &factor{k: k, order: byDiagonal(m), l: make([]float32, k*k+kernels.NR)}
-	damping := dampingShare*m.mean + 1e-6*m.ridge
+	damping := float32(dampingShare*m.mean) + float32(1e-6*m.ridge)
 	pool.For(k, func(_, i int) {
 		row := m.g[f.order[i]*k:][:k]
 		for j, c := range f.order[:i+1] {

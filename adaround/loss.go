@@ -70,12 +70,12 @@ type anneal struct {
 
 // at returns β of iteration i, and false during the warm start.
 func (a anneal) at(i int) (beta float64, ok bool) {
-	warm := a.warmStart * float64(a.iterations)
+	warm := float64(a.warmStart * float64(a.iterations))
 	if float64(i) < warm {
 		return 0, false
 	}
 	t := (float64(i) - warm) / (float64(a.iterations) - warm)
-	return a.end + float64(0.5*(a.start-a.end))*(1+tensor.Cos(math.Pi*t)), true
+	return a.end + float64(float64(0.5*(a.start-a.end))*(1+tensor.Cos(math.Pi*t))), true
 }
 
 // reconstruction returns Σ_po (f(z_po) − f(y_po))² of eq. (25) and replaces z by its

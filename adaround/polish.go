@@ -228,7 +228,7 @@ func (t *polishTry) flip(cols ...int) bool {
 	}
 	var ridge float32
 	for _, c := range cols {
-		ridge += gain(t.state.step(c), t.m.ridge*(t.state.x[c]-t.state.weight[c]), t.m.ridge)
+		ridge += gain(t.state.step(c), float32(t.m.ridge*(t.state.x[c]-t.state.weight[c])), t.m.ridge)
 	}
 	if t.change(a, d)+float32(ridge*float32(t.count)) >= 0 {
 		return false

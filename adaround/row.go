@@ -89,7 +89,7 @@ func (r *row) restore() {
 
 // gain is the change of the quadratic surrogate when x_k moves by d and half its gradient is res.
 func gain(d, res, diag float32) float32 {
-	return float32(d * (float32(2*res) + float32(d*diag)))
+	return float32(d * (float32(float32(res)*2) + float32(d*diag)))
 }
 
 const (
@@ -140,7 +140,7 @@ func (r *row) enumerate(m *gram, res []float32, free []int) (best int) {
 		}
 		step[bit] = -d
 		flips ^= 1 << bit
-		if value < lowest-1e-9*float64(d*d)*g[bit*n+bit] {
+		if value < lowest-float64(float64(1e-9*float64(d*d))*g[bit*n+bit]) {
 			lowest, best = value, flips
 		}
 	}

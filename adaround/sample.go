@@ -26,7 +26,7 @@ type sampler struct {
 // split chooses which images are held out: true for about a share of them, the same for every layer.
 func split(images int, share float64, seed uint64) []bool {
 	held := make([]bool, images)
-	count := int(share*float64(images) + 0.5)
+	count := int(float64(share*float64(images)) + 0.5)
 	if share > 0 && images > 1 {
 		count = max(count, 1)
 	}
