@@ -43,7 +43,7 @@ func randomProblem(seed uint64, groups, k, o, positions int, act Activation) *Pr
 				for f := range factors {
 					u := r.NormFloat64() / math.Sqrt(float64(factors))
 					for c := range a {
-						a[c] += float32(float64(u*mix[f*k+c]))
+						a[c] += float32(float64(u * mix[f*k+c]))
 					}
 				}
 				for c := range a {
