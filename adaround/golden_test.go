@@ -380,3 +380,27 @@ func TestFormulasGolden(t *testing.T) {
 		})
 	}
 }
+
+// TestReconstructionGolden compares the reconstruction loss on fixed errors: the sum over axis 1, the mean over the rest.
+func TestReconstructionGolden(t *testing.T) {
+	m := golden.Load(t, "adaround", "formulas")
+	var rows []struct {
+		Shape              []int
+		Prediction, Target []float32
+		Loss               float64 `json:"recon_loss"`
+	}
+	m.WantValue(t, "recon", &rows)
+	for _, row := range rows {
+		t.Run(fmt.Sprint(row.Shape), func(t *testing.T) {
+			outs, inner := row.Shape[1], tensor.Shape(row.Shape[2:]).Len()
+			z, y := make([]float32, len(row.Target)), make([]float32, len(row.Target))
+			for i := range z { // [N][outs][inner] to [positions][outs]
+				at := (i/(outs*inner)*inner+i%inner)*outs + i/inner%outs
+				z[at], y[at] = row.Prediction[i], row.Target[i]
+			}
+			positions := len(z) / outs
+			loss := reconstruction(z, y, outs, make([]scalar, outs), 1/float32(positions)) / float64(positions)
+			closeTo(t, "reconstruction loss", loss, row.Loss, m.Tol(t, "rtol"), m.Tol(t, "atol"))
+		})
+	}
+}
