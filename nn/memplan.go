@@ -39,7 +39,8 @@ func (b *buffer) root() *buffer {
 
 // planMemory finds when each buffer lives, lets elementwise steps overwrite an
 // input that dies there, and gives every arena buffer an offset, largest first at
-// the lowest place that is free for as long as it lives. It returns the length
+// the lowest place that is free for as long as it lives. It notes where boxes can
+// be dropped, and returns the length
 // of the arena in floats, and the most floats in boxes at once.
 func planMemory(steps []*step) (arena, boxes int) {
 	bufs := liveness(steps)
@@ -69,6 +70,7 @@ func planMemory(steps []*step) (arena, boxes int) {
 		if b.kind == bufBox {
 			change[b.first] += b.n
 			change[b.last+1] -= b.n
+			steps[b.last].free = append(steps[b.last].free, b.index)
 		}
 	}
 	now := 0

@@ -14,6 +14,7 @@ type step struct {
 	writes  []*buffer
 	scratch []*buffer
 	inplace []*buffer // reads whose place writes[0] may take over when they die here
+	free    []int     // boxes that nobody reads after this step; set by planMemory
 	run     func(m *machine) error
 }
 

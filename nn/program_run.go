@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"roundel/asm"
 	"roundel/tensor"
 )
 
@@ -56,6 +55,7 @@ func (p *Program) RunTaps(ctx context.Context, feeds map[string]tensor.Any, tap 
 
 func (p *Program) runMap(ctx context.Context, feeds map[string]tensor.Any, tap func(Tap)) (map[string]tensor.Any, error) {
 	r := &p.run
+	defer r.release()
 	if err := r.start(ctx, feeds, tap); err != nil {
 		return nil, err
 	}
@@ -84,7 +84,6 @@ func (p *Program) runMap(ctx context.Context, feeds map[string]tensor.Any, tap f
 		}
 		res[name] = t
 	}
-	r.release()
 	return res, nil
 }
 
@@ -93,6 +92,7 @@ func (p *Program) runMap(ctx context.Context, feeds map[string]tensor.Any, tap f
 // allocate after the first call for a shape.
 func (p *Program) RunInto(ctx context.Context, feeds map[string]tensor.Any, fetches map[string]*tensor.Dense[float32]) error {
 	r := &p.run
+	defer r.release()
 	if err := r.start(ctx, feeds, nil); err != nil {
 		return err
 	}
@@ -106,9 +106,7 @@ func (p *Program) RunInto(ctx context.Context, feeds map[string]tensor.Any, fetc
 		}
 		r.outs[i] = t
 	}
-	err := r.do()
-	r.release()
-	return err
+	return r.do()
 }
 
 // fits reports whether a result of the given shape can hold fetch f of this batch.
@@ -279,6 +277,9 @@ func (r *batchRun) runImage(m *machine, i int) error {
 		if err := pl.steps[s].run(m); err != nil {
 			return nodeError(pl.steps[s].node, err)
 		}
+		for _, box := range pl.steps[s].free {
+			m.boxes[box] = nil
+		}
 	}
 	for j := range pl.fetches {
 		if r.outs[j] == nil {
@@ -306,6 +307,12 @@ func (r *batchRun) feedPart(t tensor.Any, i int) (tensor.Any, error) {
 // joinParts puts the images of a fetch that is not float32 together.
 func (r *batchRun) joinParts(i int) (tensor.Any, error) {
 	parts := r.parts[i]
+	if r.images == 0 {
+		f := r.v.plan.fetches[i]
+		shape := f.shape.Clone()
+		shape[0] = 0
+		return tensor.Zeros(f.dtype, shape...), nil
+	}
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
@@ -333,81 +340,4 @@ func (r *batchRun) release() {
 		clear(m.outs)
 		clear(m.boxes)
 	}
-}
-
-// machine is what one worker runs a plan on.
-type machine struct {
-	id     int
-	image  int
-	pool   *tensor.Pool
-	arena  []float32
-	boxes  []tensor.Any
-	feeds  [][]float32
-	outs   [][]float32
-	outAny []tensor.Any
-	tap    func(Tap)
-	tiles  []asm.DwTile // one per worker of the pool, so that none is allocated
-	taps   [][]int
-	chunks [][]float32 // scratch of elementwise steps, one per worker
-}
-
-func newMachine(id int, pool *tensor.Pool) *machine { return &machine{id: id, pool: pool} }
-
-// prepare makes room for a plan.
-func (m *machine) prepare(p *Program, pl *plan) {
-	if len(m.arena) < pl.arena {
-		m.arena = newArena(pl.arena)
-	}
-	if len(m.boxes) < pl.boxes {
-		m.boxes = make([]tensor.Any, pl.boxes)
-	}
-	if m.feeds == nil {
-		m.feeds, m.outs, m.outAny = make([][]float32, len(p.feeds)), make([][]float32, len(p.fetches)), make([]tensor.Any, len(p.fetches))
-		n := p.pool.Workers()
-		m.tiles, m.taps, m.chunks = make([]asm.DwTile, n), make([][]int, n), make([][]float32, n)
-	}
-}
-
-// f32 returns the elements of a buffer.
-func (m *machine) f32(b *buffer) []float32 {
-	switch b.kind {
-	case bufFeed:
-		return m.feeds[b.index]
-	case bufConst:
-		return b.data
-	case bufBox:
-		return m.boxes[b.index].(*tensor.Dense[float32]).Data()
-	case bufOut:
-		return m.outs[b.index]
-	}
-	return m.arena[b.off : b.off+b.n : b.off+b.n]
-}
-
-// chunk returns scratch of n floats, at most chunkFloats, for a worker.
-func (m *machine) chunk(worker, n int) []float32 {
-	if m.chunks[worker] == nil {
-		m.chunks[worker] = make([]float32, chunkFloats)
-	}
-	return m.chunks[worker][:n]
-}
-
-// any returns v, held by b in logical order, as a tensor.
-func (m *machine) any(v *operand, b *buffer) tensor.Any {
-	switch {
-	case v.cnst != nil:
-		return v.cnst
-	case b.kind == bufBox:
-		return reshaped(m.boxes[b.index], v.shape)
-	}
-	return tensor.From(m.f32(b), v.shape...)
-}
-
-// reshaped returns t in shape s: a box that a Reshape, Squeeze or the like gave another name has the shape of the
-// value it was made for.
-func reshaped(t tensor.Any, s tensor.Shape) tensor.Any {
-	f, ok := t.(*tensor.Dense[float32])
-	if !ok || s == nil || s.Equal(f.Shape()) || s.Len() != f.Len() {
-		return t
-	}
-	return f.Reshape(s...)
 }
