@@ -107,8 +107,7 @@ func newRun(ctx context.Context, g *nn.Graph, cfg Config) (*run, error) {
 			return nil, err
 		}
 	}
-	r.plan()
-	return r, nil
+	return r, r.plan()
 }
 
 // iterations returns Adam's number of steps: the default depends on the lowest number of bits.

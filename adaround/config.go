@@ -58,7 +58,7 @@ type Config struct {
 	HeldOut      float64 // share of images whose positions only judge, 1/8; in [0, 0.5]
 	Seed         uint64  // of the sampling and of the batches
 	Workers      int     // 0 is one for each CPU
-	Memory       int64   // bytes to stay within where possible, 1.5 GiB
+	Memory       int64   // bytes of heap to stay within, 1.5 GiB: the run adapts, or fails at once with a *MemoryError; 0 takes as little as can be
 	Checkpoint   string  // folder for a file after each layer, from which a later run continues; "" for none
 
 	// Progress, when not nil, is called from one goroutine, in order.

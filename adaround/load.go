@@ -10,8 +10,11 @@ import (
 )
 
 // load reads the calibration batches and makes the first cut, at the graph's inputs.
-// digest, when not nil, sees the bytes of every input in order.
+// digest, when not nil, sees the bytes of every input in order. Neighbouring batches
+// of the same shapes make a chunk. Inputs that would take more than half of the
+// memory are not kept: every pass reads them again.
 func (s *stream) load(ctx context.Context, cfg Config, digest func(name string, t tensor.Any)) error {
+	s.cfg = cfg
 	batches := cfg.NumBatches
 	if batches == 0 {
 		batches = cfg.DataLoader.Len()
@@ -20,22 +23,65 @@ func (s *stream) load(ctx context.Context, cfg Config, digest func(name string, 
 		s.live = append(s.live, in.Name)
 	}
 	slices.Sort(s.live)
+	var parts []map[string]tensor.Any // of the last chunk
 	for i := range batches {
 		inputs, err := readBatch(ctx, cfg, s.g, i)
 		if err != nil {
 			return err
 		}
-		if digest != nil {
-			for _, name := range s.live {
+		for _, name := range s.live {
+			if digest != nil {
 				digest(name, inputs[name])
 			}
+			s.inputBytes += int64(inputs[name].Len()) * int64(inputs[name].DType().Size())
 		}
 		count := inputs[s.g.Inputs[0].Name].Shape()[0]
-		c := chunk{first: s.images, count: count, float: inputs}
+		last := len(s.chunks) - 1
+		if last >= 0 && s.chunks[last].count+count <= chunkImages && alike(parts[0], inputs) {
+			s.chunks[last].count += count
+			s.chunks[last].to = i + 1
+		} else {
+			if err := s.keep(parts); err != nil {
+				return err
+			}
+			s.chunks, parts = append(s.chunks, chunk{first: s.images, count: count, from: i, to: i + 1}), nil
+		}
+		parts = append(parts, inputs)
 		s.images += count
-		s.chunks = append(s.chunks, c)
 	}
-	return s.join()
+	return s.keep(parts)
+}
+
+// keep gives the last chunk its inputs, or drops all that there are if they have become too many.
+func (s *stream) keep(parts []map[string]tensor.Any) error {
+	if s.inputBytes > s.cfg.Memory/2 {
+		s.dropInputs()
+	}
+	if s.reload || len(parts) == 0 {
+		return nil
+	}
+	return s.join(&s.chunks[len(s.chunks)-1], parts)
+}
+
+// dropInputs makes every pass read the inputs anew.
+func (s *stream) dropInputs() {
+	s.reload = true
+	for i := range s.chunks {
+		s.chunks[i].float, s.chunks[i].rounded = nil, nil
+	}
+}
+
+// fill reads the inputs of a chunk again.
+func (s *stream) fill(ctx context.Context, c *chunk) error {
+	var parts []map[string]tensor.Any
+	for i := c.from; i < c.to; i++ {
+		inputs, err := readBatch(ctx, s.cfg, s.g, i)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, inputs)
+	}
+	return s.join(c, parts)
 }
 
 // readBatch returns the graph's inputs from batch i.
@@ -89,42 +135,33 @@ func inner(t tensor.Any) tensor.Any {
 	return out
 }
 
-// join merges neighbouring batches of the same shapes into chunks for all workers.
-func (s *stream) join() error {
-	var out []chunk
-	for from := 0; from < len(s.chunks); {
-		to, count := from+1, s.chunks[from].count
-		for to < len(s.chunks) && count+s.chunks[to].count <= chunkImages && alike(s.chunks[from], s.chunks[to]) {
-			count += s.chunks[to].count
-			to++
+// join gives a chunk the inputs of its batches.
+func (s *stream) join(c *chunk, parts []map[string]tensor.Any) error {
+	c.float = map[string]tensor.Any{}
+	for _, in := range s.g.Inputs {
+		var list []tensor.Any
+		count := 0
+		for _, p := range parts {
+			list = append(list, p[in.Name])
+			count += p[in.Name].Shape()[0]
 		}
-		c := chunk{first: s.chunks[from].first, count: count, float: map[string]tensor.Any{}}
-		for _, name := range s.live {
-			var parts []tensor.Any
-			for i := from; i < to; i++ {
-				parts = append(parts, s.chunks[i].float[name])
-			}
-			t, err := concat(parts, count)
-			if err != nil {
-				return fmt.Errorf("adaround: input %q: %w", name, err)
-			}
-			c.float[name] = t
-			for i := from; i < to; i++ {
-				delete(s.chunks[i].float, name)
-			}
+		t, err := concat(list, count)
+		if err != nil {
+			return fmt.Errorf("adaround: input %q: %w", in.Name, err)
 		}
-		c.rounded = c.float
-		out = append(out, c)
-		from = to
+		if count != c.count || !t.Shape()[1:].Equal(list[0].Shape()[1:]) {
+			return fmt.Errorf("adaround: the calibration batches %d to %d changed during the run", c.from, c.to-1)
+		}
+		c.float[in.Name] = t
 	}
-	s.chunks = out
+	c.rounded = c.float
 	return nil
 }
 
-// alike reports whether the tensors of two chunks differ in the number of images only.
-func alike(a, b chunk) bool {
-	for name, t := range a.float {
-		if !t.Shape()[1:].Equal(b.float[name].Shape()[1:]) {
+// alike reports whether the tensors of two batches differ in the number of images only.
+func alike(a, b map[string]tensor.Any) bool {
+	for name, t := range a {
+		if !t.Shape()[1:].Equal(b[name].Shape()[1:]) {
 			return false
 		}
 	}
@@ -180,6 +217,11 @@ func (s *stream) probe(ctx context.Context, layers []*layer) error {
 	}
 	s.shape = map[string]tensor.Shape{}
 	first := s.chunks[0]
+	if first.float == nil {
+		if err := s.fill(ctx, &first); err != nil {
+			return err
+		}
+	}
 	feeds := map[string]tensor.Any{}
 	for name, t := range first.float {
 		feeds[name] = t
@@ -218,5 +260,6 @@ func (s *stream) probe(ctx context.Context, layers []*layer) error {
 	if err != nil {
 		return fmt.Errorf("adaround: running the model on the first calibration image: %w", err)
 	}
+	s.arena = p.PeakBytes()
 	return nil
 }

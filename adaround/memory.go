@@ -1,54 +1,128 @@
 package adaround
 
-// Memory: the inputs, or the cut that replaces them, for all images; the samples
-// and the solver's copies of the largest layer; weights, float, rounded and packed.
+import (
+	"fmt"
+	"runtime"
+)
 
-// plan predicts the peak of memory, reports it, and settles how large a cut may be.
-func (r *run) plan() {
-	var fixed, solving, cut int64
-	for _, t := range r.g.Consts {
-		fixed += 4 * int64(t.Len()) * int64(t.DType().Size()) // float, rounded, and both packed
+// MemoryError says that a run cannot stay within Config.Memory.
+type MemoryError struct {
+	Layer      string // that needs most
+	Need, Have int64  // bytes of heap
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("adaround: layer %q needs %d MiB of memory, more than the %d MiB given; sample fewer positions, use fewer images, or give more",
+		e.Layer, e.Need>>20, e.Have>>20)
+}
+
+// plan predicts the peak of memory, reports it, and settles how large a cut may be and
+// whether the inputs are kept. The peak is the sum of
+//
+//   - what the process holds already, the inputs of all images among it,
+//   - the rounded weights, and those of both networks packed,
+//   - the cut that takes the place of the inputs, at most what the rest leaves free,
+//   - the samples of the layer that needs most, and more for making or for solving them.
+func (r *run) plan() error {
+	s := r.stream
+	base := heapInUse() + r.weightBytes()
+	if !s.reload {
+		base -= s.inputBytes
 	}
+	var work int64
+	var worst string
 	for _, l := range r.layers {
-		solving = max(solving, r.solverBytes(l))
-	}
-	r.stream.limit = max(r.cfg.Memory-fixed-solving, 0)
-	cut = r.stream.heldBytes()
-	for _, l := range r.layers {
-		if n, ok := r.stream.cutBytes(l.at); ok && n <= r.stream.limit {
-			cut = max(cut, n)
+		if n := max(r.samplingBytes(l), r.solverBytes(l)); n > work {
+			work, worst = n, l.node.Name
 		}
 	}
-	r.out.PeakBytes = fixed + solving + cut
+	chunk := s.inputBytes / int64(max(len(s.chunks), 1))
+	free := r.cfg.Memory - base - work - chunk
+	if !s.reload && s.inputBytes > free {
+		s.dropInputs()
+	}
+	s.limit = max(free, 0)
+	r.out.PeakBytes = base + r.peakAbove(chunk)
+	if r.cfg.Memory > 0 && r.out.PeakBytes > r.cfg.Memory {
+		return &MemoryError{worst, r.out.PeakBytes, r.cfg.Memory}
+	}
 	r.progress(Progress{PeakBytes: r.out.PeakBytes})
+	return nil
+}
+
+// peakAbove walks the layers as the run will, and returns the peak of cut and work. chunk is the size of some images' inputs.
+func (r *run) peakAbove(chunk int64) int64 {
+	s := r.stream
+	cut := s.inputBytes
+	if s.reload {
+		cut = chunk
+	}
+	peak, at := cut, s.at
+	for _, l := range r.layers {
+		next := cut
+		if n, ok := s.cutBytes(l.at); ok && l.at > at && n <= s.limit {
+			next, at = n, l.at
+		}
+		peak = max(peak, max(cut, next)+chunk+r.samplingBytes(l), next+r.solverBytes(l))
+		cut = next
+	}
+	return peak
+}
+
+// heapInUse is the memory that the process holds now.
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// weightBytes is the memory for rounded weights, and for the packed ones of both networks.
+func (r *run) weightBytes() int64 {
+	var total int64
+	for _, l := range r.layers {
+		total += 3 * 4 * int64(r.g.Consts[l.weight].Len())
+	}
+	return total
+}
+
+// problemBytes is the memory of a layer's samples and weights, with the numbers of positions per image and in all.
+func (r *run) problemBytes(l *layer) (total, each, positions int64) {
+	reader, err := l.geo.bind(r.stream.shape[l.input], 0)
+	if err != nil {
+		return 0, 0, 0 // sampling will say so
+	}
+	each = int64(positionsPerImage(l, r.cfg.Positions, r.stream.images, reader.batch*reader.positions))
+	positions = int64(r.stream.images) * each
+	k, o, g := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups)
+	return 4*positions*(k*g+o) + 8*positions + 4*o*k, each, positions
+}
+
+// samplingBytes is the memory for running both networks and for the samples of a layer.
+func (r *run) samplingBytes(l *layer) int64 {
+	total, each, _ := r.problemBytes(l)
+	k, o, g, workers := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups), int64(r.pool.Workers())
+	return total + 4*o*k + workers*(4*each*(k*g+o/g)+2*r.stream.arena)
 }
 
 // solverBytes is the memory of a layer's samples and of its solver.
 func (r *run) solverBytes(l *layer) int64 {
-	reader, err := l.geo.bind(r.stream.shape[l.input], 0)
-	if err != nil {
-		return 0
+	total, _, positions := r.problemBytes(l)
+	k, o, g, workers := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups), int64(r.pool.Workers())
+	depthwise := g > 1 && g == o
+	block := 4 * positions * fastBlockOuts // of one array over the positions of a block of outputs
+	total += 24 * o * k
+	switch {
+	case r.cfg.Solver == Adam && depthwise:
+		return total + workers*block*(k+2)
+	case r.cfg.Solver == Adam:
+		return total + workers*(2*block+8*4*k*adamBlockOuts)
+	case depthwise:
+		return total + workers*4*positions*(k+7)
 	}
-	positions := int64(r.stream.images) * int64(positionsPerImage(l, r.cfg.Positions, r.stream.images, reader.batch*reader.positions))
-	k, o, g := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups)
-	columns := 4 * positions * k * g
-	total := columns + 4*positions*o
-	if l.act.Kind != ActIdentity && g < o {
-		total += columns / g // transposed for the polish
-	}
-	return total + 8*k*k + 24*positions*fastBlockOuts*int64(r.pool.Workers())
-}
-
-// heldBytes is the memory of the present cut.
-func (s *stream) heldBytes() int64 {
-	var total int64
-	for _, c := range s.chunks {
-		for name, t := range c.float {
-			n := int64(t.Len()) * int64(t.DType().Size())
-			if total += n; c.rounded[name] != t {
-				total += n
-			}
-		}
+	total += g*(8*k*k+4*pairPartners*k) + workers*(3*block+12*k*fastBlockOuts)
+	if l.act.Kind != ActIdentity {
+		total += 4*positions*k*g + workers*4*block // transposed columns, and the rows of the polish
 	}
 	return total
 }

@@ -28,12 +28,18 @@ type stream struct {
 	inputs  []string                // inputs of layers, by node index; "" for other nodes
 	shape   map[string]tensor.Shape // of one image's float32 values, from the probe
 	limit   int64                   // bytes a cut may take
+
+	cfg        Config
+	inputBytes int64 // of the inputs of all images
+	reload     bool  // inputs are not kept but read again for every pass
+	arena      int64 // bytes that a program needs for one image
 }
 
 // chunk is some consecutive images.
 type chunk struct {
 	first, count   int
-	float, rounded map[string]tensor.Any // rounded has the same tensor where nothing differs
+	from, to       int                   // batches of the data loader
+	float, rounded map[string]tensor.Any // rounded has the same tensor where nothing differs; both nil while inputs are not kept
 }
 
 // chunkImages is how many images run at a time: enough for all workers.
@@ -148,7 +154,17 @@ func (s *stream) pass(ctx context.Context, l *layer, advance bool, tap tapFunc) 
 		return fmt.Errorf("adaround: layer %q: %w", l.node.Name, err)
 	}
 	for i := range s.chunks {
-		if err := run.chunk(ctx, &s.chunks[i]); err != nil {
+		c := &s.chunks[i]
+		if c.float == nil {
+			if err := s.fill(ctx, c); err != nil {
+				return err
+			}
+		}
+		err := run.chunk(ctx, c)
+		if s.reload && s.at == 0 && !advance {
+			c.float, c.rounded = nil, nil
+		}
+		if err != nil {
 			return fmt.Errorf("adaround: layer %q, images %d to %d of %d: %w", l.node.Name, s.chunks[i].first,
 				s.chunks[i].first+s.chunks[i].count-1, s.images, err)
 		}

@@ -95,6 +95,7 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 		if err != nil {
 			return err
 		}
+		defer limitMemory(j.mem)()
 		if err := j.prepare(ctx, l); err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func (q *quantFlags) addRounding(fs *flag.FlagSet) {
 	fs.IntVar(&q.positions, "positions", d.Positions, "sampled output positions for each layer")
 	fs.Float64Var(&q.lr, "lr", d.LearningRate, "learning rate of the adam solver")
 	fs.Uint64Var(&q.seed, "seed", 0, "seed of all sampling; the same seed gives the same bytes")
-	fs.StringVar(&q.mem, "mem", "1.5G", "memory to stay within where possible")
+	fs.StringVar(&q.mem, "mem", "1.5G", "memory to stay below: the run adapts, or fails before it begins")
 	fs.Var(&q.bits, "bits", "`LAYER=N`: other bits for one layer or pattern; may be repeated")
 	fs.StringVar(&q.ignore, "ignore", "", "comma-separated layers or patterns that stay in float")
 	q.addProgress(fs)
@@ -205,6 +205,8 @@ type job struct {
 	params  *encoding.File // of the rounded weights
 	sim     *quantsim.Sim  // rounded weights and quantized activations, calibrated
 
+	mem, held int64 // bytes: what --mem allows the process, and the live heap before rounding
+
 	doing       string // after rounding; for the message of a run that is stopped
 	done, total int    // layers
 }
@@ -220,6 +222,7 @@ type sampler interface {
 func (j *job) round(ctx context.Context) error {
 	cfg := j.rounding
 	cfg.DataLoader = j.calib
+	j.held = heldNow()
 	var stage *progress.Stage
 	cfg.Progress = func(p adaround.Progress) {
 		switch {
@@ -228,7 +231,7 @@ func (j *job) round(ctx context.Context) error {
 				j.reporter.Message("%s", j.prepared)
 				j.prepared = ""
 			}
-			j.reporter.Message("predicted peak memory %s", formatBytes(p.PeakBytes))
+			j.predict(p.PeakBytes)
 			if j.rounding.ParamBits < 4 {
 				j.reporter.Message("note: %d bits are fewer than the 4 to 31 that AIMET documents", j.rounding.ParamBits)
 			}
@@ -240,7 +243,7 @@ func (j *job) round(ctx context.Context) error {
 	}
 	res, err := adaround.Apply(ctx, j.float, cfg)
 	if err != nil {
-		return err
+		return j.tooLarge(err)
 	}
 	if stage != nil {
 		stage.End(fmt.Sprintf("%d layers", len(res.Layers)))

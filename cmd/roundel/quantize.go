@@ -69,6 +69,9 @@ func runQuantize(ctx context.Context, env *environment, args []string) error {
 		}
 		fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), evalName)
 		printVariants(env, vs)
+		for _, v := range vs {
+			v.run = nil // exporting needs memory too
+		}
 		return j.export(env, l, out, vs)
 	})
 }
@@ -83,6 +86,8 @@ func newJob(env *environment, q *quantFlags, machine *machineFlags) (*job, error
 	if j.rounding, err = q.rounding(machine.threads); err != nil {
 		return nil, err
 	}
+	j.mem = j.rounding.Memory
+	j.rounding.Memory = heapFor(j.mem)
 	if j.simulate, err = q.simulation(machine.threads); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 // resumable does work that keeps its finished layers in the output folder. With resume it continues an interrupted run,
 // without it starts over. When it fails, the error says how far it got and how to continue.
 func (j *job) resumable(ctx context.Context, out *output, resume bool, work func() error) error {
+	defer limitMemory(j.mem)()
 	j.rounding.Checkpoint = out.path(checkpointName)
 	kept, err := os.ReadDir(j.rounding.Checkpoint)
 	switch {
