@@ -15,17 +15,19 @@ import (
 // committed is where the small test models are, which a Python script writes.
 var committed = filepath.Join("convert", "testdata")
 
-// shared returns the directory of shared models and goldens, or skips the test.
+// shared returns the directory of shared models and goldens, or skips the test. A link to it is followed,
+// because walking a directory does not.
 func shared(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("ROUNDEL_SHARED")
 	if dir == "" {
 		dir = filepath.Join("..", "..", "shared")
 	}
-	if _, err := os.Stat(dir); err != nil {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
 		t.Skipf("no shared models: %v (set ROUNDEL_SHARED)", err)
 	}
-	return dir
+	return real
 }
 
 // onnxFiles returns all ONNX files below dir.
