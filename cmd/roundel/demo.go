@@ -4,6 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"roundel/adaround"
 	"roundel/data"
@@ -58,10 +60,21 @@ func (m memory) batches(ctx context.Context, _ *tensor.Pool, size int, f func(ba
 	return nil
 }
 
-// demoBits are the widths that the demo shows: where nearest rounding begins to hurt, and where it ruins the network.
-var demoBits = []int{4, 3, 2}
+// parseWidths reads a list of bitwidths such as "4,3,2".
+func parseWidths(text string) ([]int, error) {
+	var list []int
+	for _, part := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(part)
+		if err != nil || n < 2 || n > 16 {
+			return nil, usagef("--param-bits %q: want numbers from 2 to 16, separated by commas", text)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
 
-// runDemo quantizes the embedded network and writes the files for 4 bits.
+// runDemo quantizes the embedded network at several widths, where nearest rounding begins to hurt and where it ruins
+// the network, and writes the files for the first.
 func runDemo(ctx context.Context, env *environment, args []string) error {
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	dir := fs.String("o", "roundel-demo", "folder for the results")
@@ -72,10 +85,19 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 	q.positions, q.lr = d.Positions, d.LearningRate
 	fs.StringVar(&q.solver, "solver", string(d.Solver), "rounding solver: fast or adam")
 	fs.IntVar(&q.iterations, "iterations", 0, "iterations of the adam solver")
+	widths := fs.String("param-bits", "4,3,2", "bits of the weights to show, widest first; files are written for the first")
+	tests := fs.Int("samples", demo.TestImages, "test images to evaluate on, from the first")
 	fs.Uint64Var(&q.seed, "seed", 0, "seed of all sampling; the same seed gives the same bytes")
 	q.addProgress(fs)
 	if _, err := parse(env, fs, args); err != nil {
 		return err
+	}
+	bitsList, err := parseWidths(*widths)
+	if err != nil {
+		return err
+	}
+	if *tests < 1 || *tests > demo.TestImages {
+		return usagef("--samples %d: want 1 to %d", *tests, demo.TestImages)
 	}
 	l, err := demoModel()
 	if err != nil {
@@ -88,8 +110,8 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 	defer out.close()
 	x, labels := demo.Test()
 	input := l.graph.Inputs[0].Name
-	fmt.Fprintf(env.stdout, "Fashion-MNIST, MobileNet-like network; %d calibration images, %d test images\n", demo.CalibrationImages, demo.TestImages)
-	for i, bits := range demoBits {
+	fmt.Fprintf(env.stdout, "Fashion-MNIST, MobileNet-like network; %d calibration images, %d test images\n", demo.CalibrationImages, *tests)
+	for i, bits := range bitsList {
 		q.paramBits = bits
 		j, err := newJob(env, &q, &machine)
 		if err != nil {
@@ -100,7 +122,7 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 			return err
 		}
 		j.calib = memory{input: input, images: demo.Calibration()}
-		j.eval = memory{input, x, labels}
+		j.eval = memory{input, memory{images: x}.rows(0, *tests), labels[:*tests]}
 		if err := j.roundAndCalibrate(ctx); err != nil {
 			return err
 		}
@@ -112,7 +134,7 @@ func runDemo(ctx context.Context, env *environment, args []string) error {
 			vs = vs[1:] // the float line once
 		}
 		printVariants(env, vs)
-		if bits == demoBits[0] {
+		if i == 0 {
 			if err := j.export(env, l, out, vs); err != nil {
 				return err
 			}
