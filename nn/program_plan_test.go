@@ -310,6 +310,17 @@ func TestProgramOperators(t *testing.T) {
 			y := s.node("Reshape", nil, s.node("Relu", nil, "x0"), s.ints(0, 105))
 			return s.node("Mul", nil, y, s.node("Sigmoid", nil, y))
 		}, 0, 1e-6},
+		{"reshaped image", tensor.Shape{1, 6, 5, 4}, func(s *sketch) string {
+			return s.node("Reshape", nil, s.conv("x0", 6, 1, 1, 0, 1, 1, false), s.ints(0, 3, 10, 4))
+		}, 0, 1e-5},
+		{"result that shares memory", tensor.Shape{1, 3, 5, 7}, func(s *sketch) string {
+			y := s.conv("x0", 3, 1, 1, 0, 1, 1, true)
+			kept := s.node("Cast", map[string]any{"to": 1}, s.node("Reshape", nil, y, s.ints(0, 105)))
+			for range 4 { // each takes the place of the one before
+				y = s.node("Abs", nil, s.conv(s.node("Sin", nil, y), 3, 1, 1, 0, 1, 1, true))
+			}
+			return s.node("Sub", nil, kept, s.node("Reshape", nil, y, s.ints(0, 105)))
+		}, 0, 1e-5},
 		{"split and shuffle", tensor.Shape{1, 6, 5, 7}, func(s *sketch) string {
 			y := s.node("Slice", nil, s.conv("x0", 6, 1, 1, 0, 1, 1, false), s.ints(2), s.ints(6), s.ints(1))
 			return s.conv(s.node("Concat", map[string]any{"axis": -3}, y, "x0"), 4, 3, 2, 1, 1, 2, false)
