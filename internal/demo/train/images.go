@@ -13,11 +13,9 @@ const (
 	pixels = side * side
 )
 
-// normalise is what package demo does to the images too: mean 0 and deviation 1 over the training set.
-var normalise = data.Preprocess{Scale: 1. / 255, Mean: []float64{0.286}, Std: []float64{0.353}}
-
-// black is a normalised pixel of value 0, the background.
-var black = (0 - float32(normalise.Mean[0])) / float32(normalise.Std[0])
+// normalise maps a grey value v to (v/255 − 0.286)/0.353: mean 0 and deviation 1 over the training set. Package
+// demo may differ from it in the last bit.
+func normalise(v byte) float32 { return (float32(v)/255 - 0.286) / 0.353 }
 
 // images is a labelled set of normalised 28×28 images.
 type images struct {
@@ -34,8 +32,8 @@ func (s *images) batch(from, to int) *tensor.Dense[float32] {
 
 // load reads the first n images (0: all) of the set "train" or "t10k".
 func load(dir, set string, n int) (*images, error) {
-	in := data.Input{Name: "input", DType: tensor.Float32, Shape: []int{1, side, side}}
-	src, err := data.Open(filepath.Join(dir, set+"-images-idx3-ubyte.gz"), data.Options{Inputs: []data.Input{in}, Preprocess: &normalise})
+	in := data.Input{Name: "input", DType: tensor.Uint8, Shape: []int{1, side, side}}
+	src, err := data.Open(filepath.Join(dir, set+"-images-idx3-ubyte.gz"), data.Options{Inputs: []data.Input{in}, Preprocess: &data.Preprocess{}})
 	if err != nil {
 		return nil, err
 	}
@@ -47,11 +45,14 @@ func load(dir, set string, n int) (*images, error) {
 		if err != nil {
 			return nil, err
 		}
-		x, err := tensor.As[float32](sample.Inputs["input"])
+		grey, err := tensor.As[uint8](sample.Inputs["input"])
 		if err != nil {
 			return nil, err
 		}
-		s.values, s.labels = append(s.values, x.Data()...), append(s.labels, sample.Label)
+		for _, v := range grey.Data() {
+			s.values = append(s.values, normalise(v))
+		}
+		s.labels = append(s.labels, sample.Label)
 	}
 	return s, nil
 }

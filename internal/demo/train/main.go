@@ -35,10 +35,10 @@ func main() {
 	flag.StringVar(&c.dir, "data", "", "folder with the four Fashion-MNIST files (idx, gzip)")
 	flag.StringVar(&c.out, "out", "model.onnx", "file to write")
 	flag.Uint64Var(&c.seed, "seed", 1, "seed of initialisation, order and augmentation")
-	flag.IntVar(&c.epochs, "epochs", 9, "passes over the training set")
+	flag.IntVar(&c.epochs, "epochs", 8, "passes over the training set")
 	flag.IntVar(&c.batch, "batch", 128, "images per step")
 	flag.IntVar(&c.limit, "limit", 0, "use only the first images of both sets (0: all)")
-	flag.Float64Var(&c.lr, "lr", 0.15, "largest learning rate")
+	flag.Float64Var(&c.lr, "lr", 0.1, "largest learning rate")
 	flag.Float64Var(&c.decay, "decay", 5e-5, "weight decay of convolutions and classifier")
 	flag.Float64Var(&c.smooth, "smoothing", 0.05, "label smoothing")
 	flag.IntVar(&c.workers, "workers", 1, "workers; the result does not depend on it")
@@ -122,16 +122,16 @@ func schedule(step, steps int) float64 {
 	return f
 }
 
-// augment writes the image src to dst, shifted by up to one pixel each way and mirrored half of the time.
+// augment writes the image src to dst, shifted by up to two pixels each way and mirrored half of the time.
 func augment(dst []float32, src []float32, rng *rand.Rand) {
-	dx, dy, mirror := rng.IntN(3)-1, rng.IntN(3)-1, rng.IntN(2) == 1
+	dx, dy, mirror := rng.IntN(5)-2, rng.IntN(5)-2, rng.IntN(2) == 1
 	for y := range side {
 		for x := range side {
 			sx, sy := x+dx, y+dy
 			if mirror {
 				sx = side - 1 - sx
 			}
-			p := black
+			p := normalise(0) // the background
 			if sx >= 0 && sx < side && sy >= 0 && sy < side {
 				p = src[sy*side+sx]
 			}

@@ -45,7 +45,7 @@ const classes = 10
 
 // inverted lists the inverted residual blocks: expansion, output channels, stride.
 var inverted = []struct{ expand, out, stride int }{
-	{2, 8, 1}, {6, 16, 2}, {6, 16, 1}, {6, 24, 1}, {6, 24, 1}, {6, 32, 1},
+	{3, 16, 1}, {4, 24, 2}, {4, 24, 1}, {4, 32, 1}, {4, 32, 1},
 }
 
 const (
