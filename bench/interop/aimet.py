@@ -81,9 +81,9 @@ def agree(have, want):
     return {"same_top1": float((have.argmax(-1) == want.argmax(-1)).mean()), "sqnr": sqnr(have, want), "identical": float((have == want).mean())}
 
 
-def run(case, interop):
+def run(case, interop, images):
     measure = json.loads((case / "measure.json").read_text())
-    x, ours = np.load(case / "x.npy"), np.load(case / "sim.npy")
+    x, ours = np.load(case / "x.npy")[:images], np.load(case / "sim.npy")[:images]
     calib = [np.load(p) for p in sorted(case.glob("calib*.npy"), key=lambda p: int(p.stem[5:]))]
     result = {"case": case.name}
 
@@ -103,7 +103,7 @@ def run(case, interop):
             # AIMET's file in our simulation.
             out = tmp / "ours.npy"
             subprocess.run([interop, "-load", str(tmp / f"net-{version}.encodings"), "-base", str(case / "net.onnx"), "-result", str(out)], check=True)
-            result[f"theirs_in_ours_{version}"] = agree(np.load(out), theirs)
+            result[f"theirs_in_ours_{version}"] = agree(np.load(out)[:images], theirs)
         enhanced = "enhanced" in measure["Scheme"]
         result["encodings"], result["only_one_has"], result["worst"] = compare_encodings(case / "net-1.0.0.encodings", tmp / "net-1.0.0.encodings", enhanced)
     for version in ("0.6.1", "1.0.0", "2.0.0"):
@@ -119,16 +119,17 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("interop", help="the built command ./bench/interop")
     parser.add_argument("--only", default="")
+    parser.add_argument("--images", type=int, default=None, help="evaluate on the first ones only")
     parser.add_argument("--json")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     results = []
     for case in sorted(p.parent for p in args.folder.glob("*/measure.json")):
         if args.only in case.name:
-            results.append(run(case, args.interop))
+            results.append(run(case, args.interop, args.images))
             print(json.dumps(results[-1], indent=1, default=str), flush=True)
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(results, indent=2, default=str) + "\n")
+            if args.json:  # after every case: these runs are long
+                pathlib.Path(args.json).write_text(json.dumps(results, indent=2, default=str) + "\n")
     sys.exit(not results)
 
 

@@ -1,0 +1,62 @@
+"""Write the tables of RESULTS.md from a folder of results: measure.json of each case, ort.json and aimet.json.
+
+    table.py FOLDER > bench/interop/RESULTS.md
+"""
+import json
+import pathlib
+import sys
+
+
+def db(x):
+    return "identical" if x == float("inf") or x is None else f"{float(x):.1f} dB"
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    ort = json.loads((folder / "ort.json").read_text())
+    aimet = {r["case"]: r for r in json.loads((folder / "aimet.json").read_text())} if (folder / "aimet.json").exists() else {}
+    print("# Interoperation\n")
+    print("Written by `table.py`. Each case: 64 calibration images, 128 evaluation images (all of `photos-eval` for MobileNetV2 and")
+    print("ResNet18). Two simulations of one network differ where a sum lies so close to a tie that the order of its terms decides;")
+    print("each such value moves by one step, and the layers behind amplify it. The column \"ORT, ORT\" is the yardstick: the same QDQ")
+    print("file in ONNX Runtime without and with graph optimisation.\n")
+    print("## QDQ exports in ONNX Runtime\n")
+    print("| case | same top-1 | QDQ in ORT, our simulation | identical outputs | ORT, ORT | same top-1 | simulation, float | size |")
+    print("|---|---|---|---|---|---|---|---|")
+    for r in ort:
+        print(f"| {r['case']} | {r['same_top1']:.1%} | {db(r['sqnr_qdq_sim'])} | {r['identical']:.1%} | {db(r['sqnr_ort_ort'])} | {r['ort_same_top1']:.1%} |"
+              f" {db(r['sqnr_sim_float'])} | {r['qdq_bytes'] / r['model_bytes']:.2f} |")
+    if not aimet:
+        return
+    print("\n## AIMET 2.42\n")
+    print("Scales from the same calibration: equal to 1e-5 with equal offset, another tf_enhanced candidate within 10 %, different.")
+    print("Then outputs: our file in AIMET and AIMET's in ours, against the simulation that wrote it (versions 0.6.1, 1.0.0 and 2.0.0")
+    print("agree to the last digit or all three are listed). Min-max scales differ only for activations: AIMET adds the offset before")
+    print("it rounds, in float32, so a few weights near a tie (24 of 3,469,760 in MobileNetV2) get another code, which moves ranges behind them.")
+    print("ResNet18: 32 evaluation images.\n")
+    print("| case | tensors | scales equal | other candidate | different | worst relative | ours in AIMET | AIMET's in ours | same top-1 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, r in aimet.items():
+        e = r["encodings"]
+        versions = ("0.6.1", "1.0.0", "2.0.0")
+
+        def all_versions(kind):
+            v = [db(r[f"{kind}_{x}"]["sqnr"]) for x in versions]
+            return v[0] if len(set(v)) == 1 else ", ".join(v)
+
+        worst = max([abs(w[1] - w[3]) / w[3] for w in r["worst"] if isinstance(w[1], float)], default=0)
+        print(f"| {name} | {e['tensors']} | {e['equal']} | {e['other_candidate']} | {e['different']} | {worst:.0e} |"
+              f" {all_versions('ours_in_theirs')} | {all_versions('theirs_in_ours')} | {r['ours_in_theirs_1.0.0']['same_top1']:.1%} |")
+    print("\n## Time\n")
+    print("Seconds on this machine, which others used too: ratios are rough. Ours with two workers, AIMET with two threads.\n")
+    print("| case | simulation / float | calibration / float | our calibration | AIMET's | our simulation | AIMET's |")
+    print("|---|---|---|---|---|---|---|")
+    for path in sorted(folder.glob("*/measure.json")):
+        m, a = json.loads(path.read_text()), aimet.get(path.parent.name)
+        if a:
+            print(f"| {path.parent.name} | {m['SimSeconds'] / m['FloatSeconds']:.2f} | {m['CalibrateSeconds'] / m['CalibrateFloatSeconds']:.1f} |"
+                  f" {m['CalibrateSeconds']:.2f} | {a['calibrate_seconds']:.2f} | {m['SimSeconds']:.2f} | {a['sim_seconds']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
