@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 
 	"roundel/asm"
@@ -320,44 +319,6 @@ func TestConvOutSize(t *testing.T) {
 	p.DilH, p.DilW = 5, 5
 	if oh, ow := p.OutSize(8, 20); oh != 0 || ow != 0 {
 		t.Errorf("kernel larger than the image: OutSize = %d, %d, want 0, 0", oh, ow)
-	}
-}
-
-func TestPool(t *testing.T) {
-	for _, workers := range []int{1, 2, 5} {
-		p := NewPool(workers, asm.Kernels{})
-		for _, n := range []int{0, 1, 2, 100} {
-			counts, busy := make([]atomic.Int32, n), make([]atomic.Int32, workers)
-			p.For(n, func(w, i int) {
-				if busy[w].Add(1) != 1 {
-					t.Errorf("worker %d runs two chunks at once", w)
-				}
-				p.For(3, func(w, j int) {
-					if w != 0 && n > 1 {
-						t.Errorf("nested For ran as worker %d", w)
-					}
-				})
-				counts[i].Add(1)
-				busy[w].Add(-1)
-			})
-			for i := range counts {
-				if c := counts[i].Load(); c != 1 {
-					t.Errorf("workers=%d n=%d: chunk %d ran %d times", workers, n, i, c)
-				}
-			}
-		}
-	}
-}
-
-func TestPoolScratch(t *testing.T) {
-	p := NewPool(2, asm.Kernels{})
-	a := p.borrow(1000)
-	p.giveBack(a)
-	if b := p.borrow(900); &a[0] != &b[0] {
-		t.Error("scratch given back was not reused")
-	}
-	if c := p.borrow(10); &c[0] == &a[0] {
-		t.Error("scratch handed out twice")
 	}
 }
 

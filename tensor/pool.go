@@ -1,17 +1,24 @@
 package tensor
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"roundel/asm"
 )
 
+// linger is how long a worker without work, or a caller without chunks, looks out
+// for some before it ends or blocks. Waking a thread takes about 50 us on a virtual
+// machine, as long as a layer; the layers of a network follow each other closer than this.
+const linger = 200 * time.Microsecond
+
 // Pool runs chunks of work on a fixed number of workers. Workers claim chunks from
-// a counter until none is left; the caller is one of them. Nobody spins: a worker
-// without work ends, and the caller blocks until the last one has.
+// a counter until none is left; the caller is one of them. Nobody spins for long: a
+// worker without work lingers a moment for the next For and then ends.
 //
-// A Pool has nothing to close: between calls of For there are no goroutines.
+// A Pool has nothing to close: soon after a For there are no goroutines.
 type Pool struct {
 	k       asm.Kernels
 	workers int
@@ -22,7 +29,15 @@ type Pool struct {
 	next atomic.Int64 // chunks claimed so far
 	id   atomic.Int64 // workers started so far
 	wg   sync.WaitGroup
-	help func() // p.helper, bound once so that starting it allocates nothing
+
+	help         func() // p.helper, bound once so that starting it allocates nothing
+	called, done func() bool
+	lingers      bool // there is a processor for each worker
+
+	idle     atomic.Int64 // lingering helpers that no For has called
+	calls    atomic.Int64 // called ones that have not noticed yet
+	engaged  int64        // helpers of all calls of For so far
+	finished atomic.Int64 // and those of them that are done
 
 	mu    sync.Mutex
 	free  [][]float32 // scratch given back
@@ -37,7 +52,8 @@ func NewPool(workers int, k asm.Kernels) *Pool {
 		k = asm.Best()
 	}
 	p := &Pool{k: k, workers: max(workers, 1)}
-	p.help = p.helper
+	p.lingers = p.workers <= runtime.GOMAXPROCS(0)
+	p.help, p.called, p.done = p.helper, func() bool { return take(&p.calls) }, func() bool { return p.finished.Load() == p.engaged }
 	return p
 }
 
@@ -65,18 +81,62 @@ func (p *Pool) For(n int, f func(worker, i int)) {
 	p.id.Store(0)
 	helpers := min(p.workers, n) - 1
 	p.wg.Add(helpers)
+	p.engaged += int64(helpers)
 	for range helpers {
-		go p.help()
+		if take(&p.idle) {
+			p.calls.Add(1)
+		} else {
+			go p.help()
+		}
 	}
 	p.claim(0)
+	p.await(p.done)
 	p.wg.Wait()
 	p.f = nil
 	p.busy.Store(false)
 }
 
+// helper works for one For, and for those that follow soon.
 func (p *Pool) helper() {
-	defer p.wg.Done()
-	p.claim(int(p.id.Add(1)))
+	for {
+		p.claim(int(p.id.Add(1)))
+		p.idle.Add(1) // before Done, so that the next For finds it
+		p.wg.Done()
+		p.finished.Add(1)
+		if !p.await(p.called) {
+			if take(&p.idle) {
+				return
+			}
+			for !p.called() { // a For counts on it
+				runtime.Gosched()
+			}
+		}
+	}
+}
+
+// take lowers a counter by one unless it is zero.
+func take(c *atomic.Int64) bool {
+	for n := c.Load(); n > 0; n = c.Load() {
+		if c.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// await reports whether something came true while the pool lingered.
+func (p *Pool) await(what func() bool) bool {
+	if !p.lingers {
+		return what()
+	}
+	for start := time.Now(); time.Since(start) < linger; {
+		for range 16 {
+			if what() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *Pool) claim(worker int) {

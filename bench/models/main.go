@@ -26,6 +26,7 @@ import (
 
 	"roundel/asm"
 	"roundel/data"
+	"roundel/internal/settle"
 	"roundel/nn"
 	"roundel/onnx"
 	"roundel/onnx/convert"
@@ -67,7 +68,7 @@ func (o *options) measure(path string) error {
 	if err != nil {
 		return err
 	}
-	peer, stop, err := o.peer(path)
+	peer, pid, stop, err := o.peer(path)
 	if err != nil {
 		return err
 	}
@@ -97,6 +98,9 @@ func (o *options) measure(path string) error {
 				return err
 			}
 			*c.times = append(*c.times, t...)
+			if pid != 0 && o.threads > 1 {
+				settle.Wait(pid)
+			}
 		}
 	}
 	if o.json {
@@ -214,22 +218,22 @@ func fileName(name string) string {
 }
 
 // peer starts the peer's script and returns a function that lets it time itself.
-func (o *options) peer(path string) (run func(int) ([]float64, error), stop func(), err error) {
+func (o *options) peer(path string) (run func(int) ([]float64, error), pid int, stop func(), err error) {
 	if o.python == "" {
-		return nil, func() {}, nil
+		return nil, 0, func() {}, nil
 	}
 	cmd := exec.Command(o.python, o.script, "--serve", "--model", path, "--batch", strconv.Itoa(o.batch), "--threads", strconv.Itoa(o.threads), "--feeds", o.feeds)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	stop = func() {
 		in.Close()
@@ -238,7 +242,7 @@ func (o *options) peer(path string) (run func(int) ([]float64, error), stop func
 	lines := bufio.NewReader(out)
 	if _, err := lines.ReadString('\n'); err != nil {
 		stop()
-		return nil, nil, fmt.Errorf("the peer did not start: %w", err)
+		return nil, 0, nil, fmt.Errorf("the peer did not start: %w", err)
 	}
 	run = func(n int) ([]float64, error) {
 		if _, err := io.WriteString(in, strconv.Itoa(n)+"\n"); err != nil {
@@ -258,5 +262,5 @@ func (o *options) peer(path string) (run func(int) ([]float64, error), stop func
 		}
 		return times, nil
 	}
-	return run, stop, nil
+	return run, cmd.Process.Pid, stop, nil
 }

@@ -6,8 +6,8 @@
 // For each shape every contender, and a loop that does nothing but multiply-add on
 // registers, gets a turn of some milliseconds in each round: a busy neighbour slows
 // all of them alike. The peers are processes of their own, which answer requests
-// (op_server.py, _gopeers); before each turn there is a pause in which the spinning
-// threads of the one before fall asleep. Prints Markdown.
+// (op_server.py, _gopeers); after each turn of several threads there is a pause in
+// which those that spin fall asleep. Prints Markdown.
 package main
 
 import (
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"roundel/asm"
+	"roundel/internal/settle"
 	"roundel/tensor"
 )
 
@@ -30,7 +31,7 @@ type options struct {
 	kind, peers, python, script, gopeers, isa string
 	threads                                   []int
 	rounds                                    int
-	turn, pause                               time.Duration
+	turn                                      time.Duration
 	only                                      *regexp.Regexp
 }
 
@@ -40,7 +41,6 @@ func main() {
 	threads := flag.String("threads", "1,2", "comma-separated numbers of threads")
 	flag.IntVar(&o.rounds, "rounds", 15, "turns of each contender")
 	flag.DurationVar(&o.turn, "turn", 15*time.Millisecond, "length of a turn")
-	flag.DurationVar(&o.pause, "pause", 15*time.Millisecond, "pause before a turn when there are several threads")
 	flag.StringVar(&o.peers, "peers", "numpy,torch", "of gemm: python packages")
 	flag.StringVar(&o.python, "python", "", "python with the peers; empty: none")
 	flag.StringVar(&o.script, "script", "bench/peers/op_server.py", "server of the python peers")
@@ -72,6 +72,7 @@ type contender struct {
 	threads int
 	prepare func(shape) error
 	turn    func(seconds float64) (float64, error) // seconds of one repetition
+	pid     int                                    // of a peer
 	finish  func() ([]float64, error)              // nil, or other times of the same turns, which are kept under inner
 	times   []float64
 	inner   []float64
@@ -132,19 +133,18 @@ func (o *options) measure(s shape, all []*contender) error {
 		if _, err := c.turn(o.turn.Seconds() / 4); err != nil { // warm up
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
+		c.settle()
 	}
 	for round := range o.rounds {
 		for _, c := range all {
 			if round >= slowRounds && best(c.times) > slowTurn {
 				continue
 			}
-			if slices.Max(o.threads) > 1 {
-				time.Sleep(o.pause)
-			}
 			t, err := c.turn(o.turn.Seconds())
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
+			c.settle()
 			c.times = append(c.times, t)
 		}
 	}
@@ -159,6 +159,12 @@ func (o *options) measure(s shape, all []*contender) error {
 		c.inner = c.inner[min(1, len(c.inner)):] // without the warm-up
 	}
 	return nil
+}
+
+func (c *contender) settle() {
+	if c.pid != 0 && c.threads > 1 {
+		settle.Wait(c.pid)
+	}
 }
 
 // repeat calls f for about so many seconds and returns those of one call.
@@ -183,7 +189,7 @@ func (o *options) ours(k asm.Kernels, threads int) *contender {
 // peak multiplies and adds on registers only; a time of it stands for 2^30 operations of each thread.
 func peak(k asm.Kernels, threads int) *contender {
 	p := tensor.NewPool(threads, k)
-	const rounds = 2000
+	const rounds = 20000 // long next to the time it takes to wake a thread
 	flops := k.Peak(rounds) * float64(threads)
 	loop := func() { p.For(threads, func(_, _ int) { k.Peak(rounds) }) }
 	return &contender{name: "peak", threads: threads,
@@ -230,7 +236,7 @@ func (o *options) startPeers() (peers []*contender, stop func(), err error) {
 }
 
 func (s *server) contender(name string, threads int, kind string) *contender {
-	c := &contender{name: name, threads: threads,
+	c := &contender{name: name, threads: threads, pid: s.cmd.Process.Pid,
 		prepare: func(sh shape) error { return s.ask(sh.request(), nil) },
 		turn: func(seconds float64) (float64, error) {
 			var a struct{ Time float64 }

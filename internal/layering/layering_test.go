@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"internal/lockfile":   {},
 	"internal/regular":    {},
 	"internal/layering":   {},
+	"internal/settle":     {},
 	"internal/golden":     {"data", "tensor"},
 	"internal/demo":       {"tensor", "data"},
 	"internal/demo/train": {"*"},
