@@ -131,35 +131,49 @@ func (s *Sim) compileSubset(on func(string) bool, cache map[string]tensor.Any, w
 	return sub.Compile(nn.CompileOptions{Weights: weights})
 }
 
-// TensorSQNR compares one tensor of the simulation with the float model.
+// TensorSQNR compares one tensor of the simulation with the float model, over all batches together.
 type TensorSQNR struct {
 	Tensor, Node, Op string
-	SQNR             Number // dB, of all batches together
+	SQNR             Number // dB
 	MaxError         Number
+	Min, Max         Number // of the float values
+	Clipped          Number // share of the float values that lie beyond the grid by more than half a step; 0 without a quantizer
+
+	count, clipped, signal, noise float64
 }
 
-// SQNR runs both models on batches and returns the signal-to-quantization-noise ratio of
-// every quantized activation and graph output, in execution order: errors of the layers
-// before are in it. run calls its argument with the feeds of each batch.
-func (s *Sim) SQNR(ctx context.Context, batches func(run func(map[string]tensor.Any) error) error) ([]TensorSQNR, error) {
-	var names []string
-	var out []TensorSQNR
-	for _, name := range s.values() {
-		q := s.quant[name]
-		if o := s.producer[name]; o != nil && s.floats[name] && (q != nil && q.enabled || s.g.IsOutput(name)) {
-			names = append(names, name)
-			out = append(out, TensorSQNR{Tensor: name, Node: o.node.Name, Op: o.typ})
+// SQNROptions say what SQNR compares.
+type SQNROptions struct {
+	Float   *nn.Graph // the float model; nil is that of the simulation, which has its weights
+	Tensors []string  // nil is every quantized activation and float graph output
+}
+
+// SQNR runs both models on batches and returns the signal-to-quantization-noise ratio of tensors,
+// in execution order: errors of the layers before are in it. run calls its argument with
+// the feeds of each batch; all tensors of a batch are in memory together, twice.
+func (s *Sim) SQNR(ctx context.Context, o SQNROptions, batches func(run func(map[string]tensor.Any) error) error) ([]TensorSQNR, error) {
+	names, out := o.Tensors, []TensorSQNR{}
+	if names == nil {
+		names = s.measurable()
+	}
+	for _, name := range names {
+		p := s.g.Producer(name)
+		if p == nil || !s.floats[name] {
+			return nil, fmt.Errorf("quantsim: SQNR: no node makes a float tensor %q", name)
 		}
+		out = append(out, TensorSQNR{Tensor: name, Node: p.Name, Op: p.Op, Min: Number(math.Inf(1)), Max: Number(math.Inf(-1))})
+	}
+	if o.Float == nil {
+		o.Float = s.g
 	}
 	sim, err := s.Compile(nn.CompileOptions{Fetches: names})
 	if err != nil {
 		return nil, err
 	}
-	float, err := nn.Compile(s.g, nn.CompileOptions{Fetches: names, Pool: s.workers()})
+	float, err := nn.Compile(o.Float, nn.CompileOptions{Fetches: names, Pool: s.workers()})
 	if err != nil {
 		return nil, err
 	}
-	signal, noise := make([]float64, len(names)), make([]float64, len(names))
 	err = batches(func(feeds map[string]tensor.Any) error {
 		want, err := float.Run(ctx, feeds)
 		if err != nil {
@@ -169,24 +183,56 @@ func (s *Sim) SQNR(ctx context.Context, batches func(run func(map[string]tensor.
 		if err != nil {
 			return err
 		}
-		for i, name := range names {
-			a, b := want[name].(*tensor.Dense[float32]).Data(), have[name].(*tensor.Dense[float32]).Data()
-			for j, x := range a {
-				d := float64(b[j]) - float64(x)
-				signal[i] += float64(float64(x) * float64(x))
-				noise[i] += float64(d * d)
-				out[i].MaxError = max(out[i].MaxError, Number(math.Abs(d)))
-			}
-		}
+		s.workers().For(len(names), func(_, i int) {
+			a, b := want[names[i]].(*tensor.Dense[float32]).Data(), have[names[i]].(*tensor.Dense[float32]).Data()
+			out[i].add(a, b, s.quant[names[i]])
+		})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("quantsim: SQNR: %w", err)
 	}
 	for i := range out {
-		out[i].SQNR = Number(Decibel(signal[i], noise[i]))
+		r := &out[i]
+		r.SQNR, r.Clipped = Number(Decibel(r.signal, r.noise)), Number(r.clipped/max(r.count, 1))
 	}
 	return out, nil
+}
+
+// measurable returns the tensors that SQNR compares unless told otherwise.
+func (s *Sim) measurable() []string {
+	names := []string{}
+	for _, name := range s.values() {
+		q := s.quant[name]
+		if s.producer[name] != nil && s.floats[name] && (q != nil && q.enabled || s.g.IsOutput(name)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// add counts one batch: want is float, have simulated.
+func (r *TensorSQNR) add(want, have []float32, q *quantizer) {
+	least, most := math.Inf(-1), math.Inf(1)
+	if q != nil && q.ready() {
+		lo, hi := q.enc.Bounds(0)
+		least, most = (lo-0.5)*q.enc.Scale[0], (hi+0.5)*q.enc.Scale[0]
+	}
+	for j, x := range want {
+		v := float64(x)
+		d := float64(have[j]) - v
+		r.signal += float64(v * v)
+		r.noise += float64(d * d)
+		r.MaxError = max(r.MaxError, Number(math.Abs(d)))
+		if v < least || v > most {
+			r.clipped++
+		}
+	}
+	if len(want) > 0 {
+		lo, hi := tensor.MinMax(want)
+		r.Min, r.Max = min(r.Min, Number(lo)), max(r.Max, Number(hi))
+	}
+	r.count += float64(len(want))
 }
 
 // Decibel returns 10 log10(signal/noise): +Inf without noise, NaN without either.

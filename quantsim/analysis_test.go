@@ -91,7 +91,7 @@ func TestSQNRAndRanges(t *testing.T) {
 		m := golden.Load(t, "quantsim", name)
 		s := goldenSim(t, m, 1)
 		calibrateGolden(t, m, s)
-		r, err := s.SQNR(context.Background(), func(run func(map[string]tensor.Any) error) error { return run(feeds(t, m, "test", 0)) })
+		r, err := s.SQNR(context.Background(), SQNROptions{}, func(run func(map[string]tensor.Any) error) error { return run(feeds(t, m, "test", 0)) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,9 +20,15 @@ func sample() Report {
 		Facts:  []Fact{{"Model", "mobilenet_v2.onnx"}, {"Seed", "1"}},
 		Scores: []Score{{"float", 0.7188, "on 50,000 images"}, {"nearest", 0.0009, ""}, {"AdaRound", 0.6932, ""}},
 		Layers: []Layer{
-			{Name: "/features/0/Conv", Op: "Conv", Weights: 864, Bits: 4, LossNearest: 0.0321, LossAdaRound: 0.0042, Flipped: 0.13, SQNR: 21.25, Min: -3.5, Max: 6},
+			{Name: "/features/0/Conv", Op: "Conv", Weights: 864, Bits: 4, LossNearest: 0.0321, LossAdaRound: 0.0042, Flipped: 0.13,
+				SQNRNearest: 9.5, SQNRAdaRound: 22.5, SQNR: 21.25, Min: -3.5, Max: 6},
 			{Name: "<script>alert(1)</script>", Op: "Gemm", Weights: 1281000, Bits: 8, LossNearest: nan, LossAdaRound: nan, Flipped: nan, SQNR: math.Inf(1), Min: nan, Max: nan},
 			{Name: "worse", Op: "Conv", Weights: 12, Bits: 4, LossNearest: 0, LossAdaRound: 1, Flipped: 0, SQNR: -3, Min: 0, Max: 12},
+		},
+		Sensitivities: []Sensitivity{
+			{Name: "/features/0/Conv", Op: "Conv", Alone: 23.44, Without: 15.25, Here: 20.5, Min: -3.5, Max: 6},
+			{Name: "harmless", Op: "Clip", Alone: math.Inf(1), Without: 12.25, Here: nan, Min: nan, Max: nan},
+			{Name: "/features/1/Conv", Op: "Conv", Alone: 43.44, Without: 12.5, Here: 19.5, Min: 0, Max: 6},
 		},
 		Findings: []Finding{{"bn", "the batch norm is not part of a layer"}},
 	}
@@ -53,7 +59,7 @@ func TestRender(t *testing.T) {
 			t.Errorf("the page has %q", bad)
 		}
 	}
-	for _, good := range []string{"71.88 %", "13.08 %", "1,281,000", "21.2", "&lt;script&gt;", "–", "∞"} {
+	for _, good := range []string{"71.88 %", "13.08 %", "1,281,000", "21.2", "22.5", "23.4", "polyline", "&lt;script&gt;", "–", "∞"} {
 		if !strings.Contains(page, good) {
 			t.Errorf("the page lacks %q", good)
 		}

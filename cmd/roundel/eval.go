@@ -87,11 +87,20 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 
 // simulated compiles the simulation of g under an encodings file.
 func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int) (*nn.Program, error) {
-	cfg, err := q.simulation(threads)
+	var err error
+	if j.simulate, err = q.simulation(threads); err != nil {
+		return nil, err
+	}
+	sim, err := j.loadedSim(g, path)
 	if err != nil {
 		return nil, err
 	}
-	sim, err := quantsim.New(g, cfg)
+	return sim.Compile(nn.CompileOptions{Pool: j.pool})
+}
+
+// loadedSim returns the simulation of g under an encodings file, and says what that file lacks.
+func (j *job) loadedSim(g *nn.Graph, path string) (*quantsim.Sim, error) {
+	sim, err := quantsim.New(g, j.simulate)
 	if err != nil {
 		return nil, err
 	}
@@ -105,5 +114,5 @@ func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int) (*
 	for _, w := range sim.Warnings() {
 		j.reporter.Message("%s", w)
 	}
-	return sim.Compile(nn.CompileOptions{Pool: j.pool})
+	return sim, nil
 }

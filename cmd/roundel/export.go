@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"roundel/quantsim"
 	"roundel/quantsim/encoding"
@@ -105,21 +106,24 @@ func (j *job) page(l *loaded, vs []*variant) report.Report {
 		{Name: "Go", Value: runtime.Version()},
 	}
 	for _, v := range vs {
-		s := report.Score{Name: v.name, Value: v.score.agreement(), Note: "agreement with float, output SQNR " + dB(v.score.sqnr())}
+		s := report.Score{Name: v.name, Value: v.score.agreement(), Note: "agreement with float; output SQNR " + strings.TrimSpace(dB(v.score.sqnr()))}
 		if v.score.labelled > 0 {
-			s.Value, s.Note = v.score.accuracy(), "accuracy; "+s.Note
+			s.Value, s.Note = v.score.accuracy(), fmt.Sprintf("accuracy; %.2f %% %s", 100*v.score.agreement(), s.Note)
+		}
+		if v.name == "float" && v.score.labelled > 0 {
+			s.Note = "accuracy"
 		}
 		r.Scores = append(r.Scores, s)
 	}
 	for _, lr := range j.rounded.Layers {
 		layer := report.Layer{Name: lr.Name, Op: lr.Op, Weights: lr.Weights, Bits: lr.Bits,
 			LossNearest: lr.Nearest.HeldOut, LossAdaRound: lr.Final.HeldOut, Flipped: float64(lr.Flips) / float64(max(lr.Weights, 1)),
-			SQNR: math.NaN(), Min: math.NaN(), Max: math.NaN()}
+			SQNRNearest: j.layers[0][lr.Name], SQNRAdaRound: j.layers[1][lr.Name], SQNR: j.layers[2][lr.Name], Min: math.NaN(), Max: math.NaN()}
 		if lr.HeldOut == 0 {
 			layer.LossNearest, layer.LossAdaRound = lr.Nearest.Solve, lr.Final.Solve
 		}
-		if e := j.outputEncoding(lr.Name); e != nil && len(e.Min) == 1 {
-			layer.Min, layer.Max = e.Min[0], e.Max[0]
+		if st, ok := j.sim.State(resultTensor(j.sim, lr.Name)); ok && len(st.Encoding.Min) == 1 {
+			layer.Min, layer.Max = st.Encoding.Min[0], st.Encoding.Max[0]
 		}
 		r.Layers = append(r.Layers, layer)
 	}
@@ -127,24 +131,4 @@ func (j *job) page(l *loaded, vs []*variant) report.Report {
 		r.Findings = append(r.Findings, report.Finding{Node: s.Node, Text: "left in float: " + s.Reason})
 	}
 	return r
-}
-
-// outputEncoding returns the encoding of the activation that holds a layer's result: its own output, or that of the activation after it.
-func (j *job) outputEncoding(node string) *encoding.Encoding {
-	g := j.sim.Graph()
-	for _, n := range g.Nodes {
-		if n.Name != node {
-			continue
-		}
-		names := []string{n.Out(0)}
-		if users := g.Consumers(n.Out(0)); len(users) == 1 {
-			names = append(names, users[0].Out(0))
-		}
-		for _, name := range names {
-			if st, ok := j.sim.State(name); ok && st.Enabled && st.Encoding != nil {
-				return st.Encoding
-			}
-		}
-	}
-	return nil
 }

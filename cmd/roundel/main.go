@@ -38,6 +38,7 @@ func commands() []command {
 		{"quantize", "MODEL --calib SRC -o DIR", "the whole job: fold, round, calibrate, evaluate, export", runQuantize},
 		{"adaround", "MODEL --calib SRC -o DIR", "round the weights only", runAdaround},
 		{"eval", "MODEL --data SRC", "accuracy, or agreement with the float model, of a model or a simulation", runEval},
+		{"analyze", "MODEL --calib SRC", "which layers quantization hurts, and by how much", runAnalyze},
 		{"run", "MODEL --input NAME=X.npy -o DIR", "run the float model and write its outputs as .npy", runModel},
 		{"check", "MODEL ENCODINGS", "prove that an encodings file describes a model, and what target converters would reject", runCheck},
 		{"inspect", "MODEL", "what is in a model, and what roundel can do with it", runInspect},

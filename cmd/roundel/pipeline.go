@@ -202,8 +202,9 @@ type job struct {
 	files    export.Options
 
 	rounded *adaround.Result
-	params  *encoding.File // of the rounded weights
-	sim     *quantsim.Sim  // rounded weights and quantized activations, calibrated
+	params  *encoding.File       // of the rounded weights
+	sim     *quantsim.Sim        // rounded weights and quantized activations, calibrated
+	layers  []map[string]float64 // SQNR by layer: weights to nearest, weights by AdaRound, everything simulated
 
 	mem, held int64 // bytes: what --mem allows the process, and the live heap before rounding
 
@@ -262,9 +263,14 @@ func (j *job) calibrate(ctx context.Context) error {
 	if err := sim.SetAndFreezeParams(j.params); err != nil {
 		return err
 	}
+	return j.calibrateSim(ctx, sim)
+}
+
+// calibrateSim runs the calibration samples through sim and keeps it.
+func (j *job) calibrateSim(ctx context.Context, sim *quantsim.Sim) error {
 	j.doing = "calibrating"
 	stage := j.reporter.Stage("calibrating", int64(j.calib.Len()), 0)
-	err = sim.ComputeEncodings(ctx, func(run func(map[string]tensor.Any) error) error {
+	err := sim.ComputeEncodings(ctx, func(run func(map[string]tensor.Any) error) error {
 		return j.calib.batches(ctx, j.pool, j.batch, func(b batch) error {
 			if err := run(b.feeds); err != nil {
 				return err

@@ -152,7 +152,11 @@ func (j *job) compare(ctx context.Context) ([]*variant, error) {
 		}
 		vs = append(vs, c)
 	}
-	return vs, j.evaluate(ctx, vs...)
+	if err := j.evaluate(ctx, vs...); err != nil {
+		return nil, err
+	}
+	j.layers, err = j.layerSQNR(ctx, nearest, rounded, j.sim)
+	return vs, err
 }
 
 func printVariants(env *environment, vs []*variant) {
