@@ -71,9 +71,11 @@ type Kernels struct {
 
 	gemm   [][]tileFunc // [vectors-1][rows-1]
 	gemmTN [][]tileFunc
-	dw     []dwFunc   // [pixels-1]
-	dwRow  [][]dwFunc // [window][pixels-1], windows as in rowWindows
-	dwMin  int        // fewest channels that dw and dwRow take; the generic ones do less
+	// gemmPair, if any, is for tiles of more than Lanes and at most 1.5*Lanes columns.
+	gemmPair []tileFunc // [rows-1]
+	dw       []dwFunc   // [pixels-1]
+	dwRow    [][]dwFunc // [window][pixels-1], windows as in rowWindows
+	dwMin    int        // fewest channels that dw and dwRow take; the generic ones do less
 
 	addClamp func(dst, a, b []float32, lo, hi float32)
 	larger   func(dst, a, b []float32)
@@ -116,6 +118,10 @@ func (k *Kernels) Gemm(t *Tile) {
 	}
 	if t.Taps[0] < 0 || last > len(t.A) || (n*t.K-1)*t.LDB+v*k.Lanes > len(t.B) || !t.outputFits() {
 		panic("asm: Gemm: operand too short")
+	}
+	if v == 2 && 2*t.Cols <= 3*k.Lanes && k.gemmPair != nil {
+		k.gemmPair[t.Rows-1](t)
+		return
 	}
 	k.gemm[v-1][t.Rows-1](t)
 }

@@ -176,6 +176,48 @@ func gemmTNF32_13x32_avx512(t *Tile)
 func gemmTNF32_14x32_avx512(t *Tile)
 
 //go:noescape
+func gemmPairF32_1x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_2x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_3x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_4x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_5x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_6x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_7x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_8x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_9x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_10x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_11x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_12x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_13x24_avx512(t *Tile)
+
+//go:noescape
+func gemmPairF32_14x24_avx512(t *Tile)
+
+//go:noescape
 func dwF32_1_avx512(t *DwTile)
 
 //go:noescape
@@ -446,6 +488,22 @@ func tableAVX512() Kernels {
 				gemmTNF32_13x32_avx512,
 				gemmTNF32_14x32_avx512,
 			},
+		},
+		gemmPair: []tileFunc{
+			gemmPairF32_1x24_avx512,
+			gemmPairF32_2x24_avx512,
+			gemmPairF32_3x24_avx512,
+			gemmPairF32_4x24_avx512,
+			gemmPairF32_5x24_avx512,
+			gemmPairF32_6x24_avx512,
+			gemmPairF32_7x24_avx512,
+			gemmPairF32_8x24_avx512,
+			gemmPairF32_9x24_avx512,
+			gemmPairF32_10x24_avx512,
+			gemmPairF32_11x24_avx512,
+			gemmPairF32_12x24_avx512,
+			gemmPairF32_13x24_avx512,
+			gemmPairF32_14x24_avx512,
 		},
 		dw: []dwFunc{
 			dwF32_1_avx512,

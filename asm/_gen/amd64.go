@@ -26,6 +26,11 @@ func generateAMD64(a isa) ([]file, error) {
 			genGemmTNF32(g, rows, vecs)
 		}
 	}
+	if g.masks {
+		for rows := 1; rows <= g.mr; rows++ {
+			genGemmPairF32(g, rows)
+		}
+	}
 	for pix := 1; pix <= maxPix; pix++ {
 		genDepthwiseF32(g, pix)
 	}
@@ -51,7 +56,7 @@ func generateAMD64(a isa) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	stubs, err := stubs(a.name, a.title, table{a.mr, a.lanes, maxVecs, maxPix, a.mw})
+	stubs, err := stubs(a.name, a.title, table{a.mr, a.lanes, maxVecs, maxPix, a.mw, a.masks})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,10 @@ func (g *gen) maskTable() {
 }
 
 // table holds the sizes of the tiles of an instruction set.
-type table struct{ mr, lanes, vecs, pix, row int }
+type table struct {
+	mr, lanes, vecs, pix, row int
+	pairs                     bool // of rows, for panels of 1.5 vectors
+}
 
 // stubs returns the Go declarations of the kernels of one instruction set and the
 // function that puts them in a table.
@@ -92,6 +100,9 @@ func stubs(name, title string, t table) ([]byte, error) {
 				p("//go:noescape\nfunc %s_%dx%d_%s(t *Tile)\n", kind, r, v*t.lanes, name)
 			}
 		}
+	}
+	for r := 1; r <= t.mr && t.pairs; r++ {
+		p("//go:noescape\nfunc gemmPairF32_%dx%d_%s(t *Tile)\n", r, t.lanes*3/2, name)
 	}
 	for i := 1; i <= t.pix; i++ {
 		p("//go:noescape\nfunc dwF32_%d_%s(t *DwTile)\n", i, name)
@@ -117,6 +128,13 @@ func stubs(name, title string, t table) ([]byte, error) {
 				p("%s_%dx%d_%s,", kind, r, v*t.lanes, name)
 			}
 			p("},")
+		}
+		p("},")
+	}
+	if t.pairs {
+		p("gemmPair: []tileFunc{")
+		for r := 1; r <= t.mr; r++ {
+			p("gemmPairF32_%dx%d_%s,", r, t.lanes*3/2, name)
 		}
 		p("},")
 	}

@@ -51,10 +51,19 @@ func (g *gen) bases(rows int) []reg.GPPhysical {
 
 // genGemmF32 generates asm.Kernels.Gemm for a tile of rows x vecs vectors.
 func genGemmF32(g *gen, rows, vecs int) {
-	r := gemmGP
 	g.begin(label("gemmF32_%dx%d_%s", rows, vecs*g.lanes, g.name), "func(t *byte)")
-	g.Load(g.Param("t"), r.t)
+	g.Load(g.Param("t"), gemmGP.t)
 	g.initAcc(rows, vecs)
+	g.gemmLoop(rows, func(disp int) { g.gemmStep(rows, vecs, disp) })
+	g.biasAndClamp(rows, vecs)
+	g.storeTile(rows, vecs)
+	g.end()
+}
+
+// gemmLoop runs over taps and k. step adds one step of k, disp bytes from the base
+// pointers.
+func (g *gen) gemmLoop(rows int, step func(disp int)) {
+	r := gemmGP
 	g.gemmBases(rows)
 	g.MOVQ(m(r.t, tileB), r.b)
 	g.MOVQ(m(r.t, tileLDB), r.ldb)
@@ -68,7 +77,7 @@ func genGemmF32(g *gen, rows, vecs int) {
 	g.JL(operand.LabelRef("tail"))
 	g.Label("loop")
 	for u := range gemmUnroll {
-		g.gemmStep(rows, vecs, 4*u)
+		step(4 * u)
 	}
 	for _, b := range g.bases(rows) {
 		g.ADDQ(imm(4*gemmUnroll), b)
@@ -79,7 +88,7 @@ func genGemmF32(g *gen, rows, vecs int) {
 	g.ADDQ(imm(gemmUnroll), r.k)
 	g.JZ(operand.LabelRef("next"))
 	g.Label("single")
-	g.gemmStep(rows, vecs, 0)
+	step(0)
 	for _, b := range g.bases(rows) {
 		g.ADDQ(imm(4), b)
 	}
@@ -99,11 +108,7 @@ func genGemmF32(g *gen, rows, vecs int) {
 		g.ADDQ(r.tmp, b)
 	}
 	g.JMP(operand.LabelRef("tap"))
-
 	g.Label("finish")
-	g.biasAndClamp(rows, vecs)
-	g.storeTile(rows, vecs)
-	g.end()
 }
 
 // gemmBases points the base registers at the rows of A for the first tap.
@@ -239,10 +244,16 @@ func (g *gen) biasAndClamp(rows, vecs int) {
 		}
 	}
 	g.Label("clamp")
+	g.clampAcc(rows * vecs)
+}
+
+// clampAcc clamps the first n accumulators if the tile's bounds are finite.
+func (g *gen) clampAcc(n int) {
+	r := gemmGP
 	g.skipUnlessClamp(r.t, tileLo, tileHi, "store")
 	g.VBROADCASTSS(m(r.t, tileLo), g.top(3))
 	g.VBROADCASTSS(m(r.t, tileHi), g.top(2))
-	for i := range rows * vecs {
+	for i := range n {
 		g.clampVec(g.regs[i], g.top(3), g.top(2))
 	}
 	g.Label("store")
