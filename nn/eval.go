@@ -147,6 +147,11 @@ func outerNames(g *Graph) (out []string) {
 	for name := range g.Consts {
 		own[name] = true
 	}
+	for _, n := range g.Nodes {
+		for _, name := range n.Outputs {
+			own[name] = true // wherever it stands: no name means two things in one file
+		}
+	}
 	add := func(name string) {
 		if !own[name] {
 			out = append(out, name)
@@ -155,9 +160,6 @@ func outerNames(g *Graph) (out []string) {
 	for _, n := range g.Nodes {
 		for _, name := range reads(n) {
 			add(name)
-		}
-		for _, name := range n.Outputs {
-			own[name] = true
 		}
 	}
 	for _, o := range g.Outputs {

@@ -207,11 +207,11 @@ func (g *Graph) Producer(name string) *Node {
 	return nil
 }
 
-// Consumers returns the nodes that read the value name, in execution order, each once.
+// Consumers returns the nodes that read the value name, themselves or in their subgraphs, in execution order, each once.
 func (g *Graph) Consumers(name string) []*Node {
 	var out []*Node
 	for _, n := range g.Nodes {
-		if name != "" && slices.Contains(n.Inputs, name) {
+		if name != "" && slices.Contains(reads(n), name) {
 			out = append(out, n)
 		}
 	}

@@ -15,7 +15,7 @@ type Config struct {
 	OutputBits  int               // bitwidth of activations
 	ParamType   encoding.DataType // encoding.Int, or a float type
 	OutputType  encoding.DataType
-	ConfigFile  string // rules: a file, a built-in name (see RuleNames), or "" for "default"
+	ConfigFile  string // rules: a file, a built-in name (see RuleNames), or "" for "roundel_default"
 	Rules       *Rules // used instead of ConfigFile if not nil
 	Workers     int    // for running the model; 0 means 1
 }

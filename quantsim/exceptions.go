@@ -1,6 +1,7 @@
 package quantsim
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,3 +75,35 @@ func (p *placement) dynamicMatMul(o *op, version int) {
 		}
 	}
 }
+
+// floatDivisors leaves in float what is divided by: a grid has a 0, onto which small divisors round, as in a normalisation
+// written out by its parts. The value whose root, sum or reciprocal the divisor is counts as one too.
+func (p *placement) floatDivisors() {
+	for _, o := range p.ops {
+		switch o.typ {
+		case "Div":
+			p.floatDivisor(o.node.In(1))
+		case "Reciprocal", "Log":
+			p.floatDivisor(o.node.In(0))
+		}
+	}
+}
+
+func (p *placement) floatDivisor(name string) {
+	for name != "" {
+		if q := p.quant[name]; q != nil {
+			q.enabled = false
+		}
+		o := p.producer[name]
+		if o == nil || !keepsGrid[o.typ] && !passesZero[o.node.Op] { // the last node of a pattern
+			return
+		}
+		from := slices.DeleteFunc(slices.Clone(o.inputs), func(in string) bool { return p.g.Consts[in] != nil })
+		if name = ""; len(from) == 1 || len(from) > 0 && keepsGrid[o.typ] {
+			name = from[0]
+		}
+	}
+}
+
+// passesZero are the operators that make 0, or something as small as an epsilon, of 0.
+var passesZero = setOf("Sqrt", "Abs", "Add", "Clip", "Max", "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare")

@@ -106,14 +106,10 @@ func newNetwork(g *nn.Graph, passes []string) (*network, error) {
 // last node is the operator that stands for all of them, of the others nil.
 func (n *network) fuse(passes []string) map[*nn.Node]*op {
 	fused := map[*nn.Node]*op{}
-	layer, rms := slices.Contains(passes, "LayerNormalization"), slices.Contains(passes, "RMSNormalization")
-	for _, node := range n.g.Nodes {
-		o, nodes := n.normalization(node, layer, rms)
-		if o == nil && slices.Contains(passes, "MatmulAdd") {
-			o, nodes = n.matmulAdd(node)
-		}
-		if o == nil || slices.ContainsFunc(nodes, func(p *nn.Node) bool { _, taken := fused[p]; return taken }) {
-			continue
+	taken := func(p *nn.Node) bool { _, ok := fused[p]; return ok }
+	take := func(o *op, nodes []*nn.Node) {
+		if o == nil || slices.ContainsFunc(nodes, taken) {
+			return
 		}
 		for _, p := range nodes {
 			fused[p] = nil
@@ -124,6 +120,20 @@ func (n *network) fuse(passes []string) map[*nn.Node]*op {
 			}
 		}
 		fused[o.node] = o
+	}
+	layer, rms := slices.Contains(passes, "LayerNormalization"), slices.Contains(passes, "RMSNormalization")
+	for _, node := range n.g.Nodes {
+		o, nodes := n.normalization(node, layer, rms)
+		if o == nil && slices.Contains(passes, "MatmulAdd") {
+			o, nodes = n.matmulAdd(node)
+		}
+		take(o, nodes)
+	}
+	if slices.Contains(passes, "Pointwise") {
+		f := newPointwise(n, taken)
+		for _, node := range slices.Backward(n.g.Nodes) {
+			take(f.endingAt(node))
+		}
 	}
 	return fused
 }

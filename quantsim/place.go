@@ -33,6 +33,9 @@ func place(n *network, rules *Rules, cfg Config) (*placement, error) {
 	p.dynamicWeights()
 	p.exceptions()
 	p.tie()
+	if slices.Contains(rules.Passes, "FloatDivisors") {
+		p.floatDivisors()
+	}
 	return p, nil
 }
 

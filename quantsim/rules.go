@@ -65,6 +65,7 @@ var ruleFiles embed.FS
 
 // aliases maps the names of the built-in rules to files. Targets that differ only in their version share a file.
 var aliases = map[string]struct{ file, hw string }{
+	"roundel_default":     {"roundel_default.json", ""},
 	"default":             {"default_per_channel.json", ""},
 	"default_per_channel": {"default_per_channel.json", ""},
 	"default_per_tensor":  {"default_per_tensor.json", ""},
@@ -92,12 +93,12 @@ func RuleNames() []string {
 const maxRules = 1 << 24
 
 // LoadRules returns the rules of a config file, or built-in ones by name; "" means
-// "default", which quantizes weights per channel. A file wins over a name.
+// "roundel_default": AIMET's "default", which quantizes weights per channel, and patterns that
+// exporters write out (RATIONALE.md). A file wins over a name.
 func LoadRules(name string) (*Rules, error) {
 	if name == "" {
-		name = "default"
-	}
-	if b, err := regular.ReadFile(name, maxRules); err == nil {
+		name = "roundel_default"
+	} else if b, err := regular.ReadFile(name, maxRules); err == nil {
 		return ParseRules(name, b)
 	} else if _, known := aliases[name]; !known {
 		return nil, fmt.Errorf("quantsim: config %q is neither a file that can be read (%v) nor a built-in one (%s)",

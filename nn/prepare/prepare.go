@@ -31,6 +31,7 @@ const (
 type Config struct {
 	FoldConstants      bool  // evaluate nodes whose inputs are all constant; drop Identity and inference Dropout
 	FuseBias           bool  // Conv, Gemm or MatMul followed by the addition of a constant per channel
+	FuseScale          bool  // the same followed by a product with one
 	FoldBatchNorm      bool  // into the layer before or after
 	NormalizeBatchNorm bool  // what could not be folded becomes a scale and a shift: mean 0, variance 1, epsilon 0
 	ReLU6              ReLU6 // only used when Equalize is set
@@ -40,10 +41,10 @@ type Config struct {
 	AbsorbBias bool
 }
 
-// DefaultConfig returns the rewrites that keep the output: constants, biases and batch normalisation.
+// DefaultConfig returns the rewrites that keep the output: constants, biases, scales and batch normalisation.
 // Equalisation is off, because AdaRound with per-channel weights gains little from it.
 func DefaultConfig() Config {
-	return Config{FoldConstants: true, FuseBias: true, FoldBatchNorm: true, NormalizeBatchNorm: true}
+	return Config{FoldConstants: true, FuseBias: true, FuseScale: true, FoldBatchNorm: true, NormalizeBatchNorm: true}
 }
 
 // Validate reports settings that have no effect together.
@@ -112,13 +113,14 @@ func Apply(ctx context.Context, g *nn.Graph, c Config) (*nn.Graph, *Report, erro
 			return nil, nil, fmt.Errorf("prepare: %w", err)
 		}
 	}
+	fuse := func() { e.fuseConstants(c.FuseBias, c.FuseScale) }
 	for _, step := range []struct {
 		on  bool
 		run func()
 	}{
-		{c.FuseBias, e.fuseBiases},
+		{c.FuseBias || c.FuseScale, fuse},
 		{c.FoldBatchNorm, e.foldBatchNorms},
-		{c.FuseBias, e.fuseBiases}, // an addition after a batch norm that is gone now
+		{c.FuseBias || c.FuseScale, fuse}, // what came after a batch norm that is gone now
 		{c.NormalizeBatchNorm, e.normalizeBatchNorms},
 		{c.Equalize && c.ReLU6 == ReLU6ToReLU, e.relu6ToReLU},
 		{c.Equalize, e.equalizeAll},

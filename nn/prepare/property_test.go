@@ -57,6 +57,30 @@ var preserved = []struct {
 		r.norm(b, "n", "c", 4)
 		return b.node("y", "Relu", nil, "n").output("y")
 	}, []string{"Conv", "Relu"}},
+	{"conv, scalar mul, per-channel add, div, sub", func(r random) *nn.Graph {
+		b := newGraph("x", 2, 4, 5, 5)
+		r.weight(b, "w", 6, 2, 3, 3)
+		r.weight(b, "b", 6)
+		b.node("c", "Conv", group(2), "x", "w", "b")
+		r.norm(b, "n", "c", 6)
+		b.constant("s", []float32{-1.7}, 1).constant("d", r.values(6, 0.5, 2), 6, 1, 1)
+		r.weight(b, "a", 1, 6, 1, 1)
+		r.weight(b, "e", 6, 1, 1)
+		b.node("m", "Mul", nil, "s", "n").node("p", "Add", nil, "m", "a").node("q", "Div", nil, "p", "d").node("y", "Sub", nil, "q", "e")
+		return b.output("y")
+	}, []string{"Conv"}},
+	{"a constant divided or diminished by a layer stays", func(r random) *nn.Graph {
+		b := newGraph("x", 3, 4)
+		r.weight(b, "w", 4, 5)
+		b.constant("s", []float32{3}, 1)
+		return b.node("c", "MatMul", nil, "x", "w").node("m", "Mul", nil, "c", "s").node("d", "Sub", nil, "s", "m").node("y", "Div", nil, "s", "d").output("y")
+	}, []string{"MatMul", "Sub", "Div"}},
+	{"division by zero stays", func(r random) *nn.Graph {
+		b := newGraph("x", 1, 2, 4, 4)
+		r.weight(b, "w", 2, 2, 1, 1)
+		b.constant("z", []float32{1, 0}, 2, 1, 1)
+		return b.node("c", "Conv", nil, "x", "w").node("y", "Div", nil, "c", "z").output("y")
+	}, []string{"Conv", "Div"}},
 	{"grouped conv without bias, bn as output", func(r random) *nn.Graph {
 		b := newGraph("x", 1, 4, 5, 5)
 		r.weight(b, "w", 6, 2, 3, 3)

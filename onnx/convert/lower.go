@@ -229,8 +229,15 @@ func (l *level) lowerSoftmax(n *nn.Node) error {
 	return nil
 }
 
-// rank returns the inferred or declared rank of a value, or -1.
+// rank returns the inferred or declared rank of a value, or -1. Quantizers that an export put in have no types yet.
 func (l *level) rank(name string) int64 {
+	for l.g.Types[name].DType == 0 {
+		p := l.g.Producer(name)
+		if p == nil || p.Op != "DequantizeLinear" && p.Op != "QuantizeLinear" {
+			break
+		}
+		name = p.In(0)
+	}
 	t := l.g.Types[name]
 	for _, v := range l.g.Inputs {
 		if v.Name == name {
