@@ -15,3 +15,6 @@ package asm
 //go:generate go -C _gen run . -isa neon
 //go:generate go -C _gen run . -isa rounding-avx2
 //go:generate go -C _gen run . -isa rounding-avx512
+//go:generate go -C _gen run . -isa math-avx2
+//go:generate go -C _gen run . -isa math-avx512
+//go:generate go -C _gen run . -isa math-neon

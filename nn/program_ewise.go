@@ -218,16 +218,10 @@ func (b *builder) sameShapes(g *group, x, y *operand) {
 		}
 	case "Div":
 		e.withClamp(g).f = func(m *machine, _ int, d []float32, from, to int) {
-			quotients(d, m.f32(xs)[from:to], m.f32(ys)[from:to])
+			k.Divide(d, m.f32(xs)[from:to], m.f32(ys)[from:to])
 		}
 	}
 	b.emit(g, e, l, []*buffer{xs, ys}, inplace)
-}
-
-func quotients(dst, a, b []float32) {
-	for i := range dst {
-		dst[i] = a[i] / b[i]
-	}
 }
 
 // vectorLayout returns the layout of an array of the given shape in which v is a
@@ -323,14 +317,14 @@ func (b *builder) withDynamicVector(g *group, x, v *operand, l Layout, c int) {
 
 // divideRows adds the step x/vec, or vec/x when swapped, over rows in layout l.
 func (b *builder) divideRows(g *group, x *operand, l Layout, vec []float32, swapped bool) {
-	src := b.in(x, l)
+	src, k := b.in(x, l), b.p.k
 	e := (&elementwise{unit: len(vec), f: func(m *machine, _ int, d []float32, from, to int) {
 		s := m.f32(src)[from:to]
 		for ; len(d) > 0; d, s = d[len(vec):], s[len(vec):] {
 			if swapped {
-				quotients(d[:len(vec)], vec, s)
+				k.Divide(d[:len(vec)], vec, s)
 			} else {
-				quotients(d[:len(vec)], s, vec)
+				k.Divide(d[:len(vec)], s, vec)
 			}
 		}
 	}}).withClamp(g)

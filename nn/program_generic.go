@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"roundel/asm"
 	"roundel/tensor"
 )
 
@@ -34,6 +35,14 @@ var lowerings = map[string]func(*builder, *group) (bool, error){
 	"LeakyRelu":          lowerLeakyRelu,
 	"PRelu":              lowerPRelu,
 	"QuantizeLinear":     lowerQuantPair,
+	"Sigmoid":            lowerKernel((*asm.Kernels).Sigmoid),
+	"Tanh":               lowerKernel((*asm.Kernels).Tanh),
+	"Erf":                lowerKernel((*asm.Kernels).Erf),
+	"Exp":                lowerKernel((*asm.Kernels).Exp),
+	"Swish":              lowerSwish,
+	"Gelu":               lowerGelu,
+	"Softmax":            lowerSoftmax,
+	"LayerNormalization": lowerLayerNorm,
 }
 
 // loweringOf returns the fast path of an operator, or nil.

@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon, rounding-avx2, rounding-avx512")
+	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon, rounding-avx2, rounding-avx512, math-avx2, math-avx512, math-neon")
 	dir := flag.String("dir", "..", "directory of package asm")
 	flag.Parse()
 	files, err := generate(*name)
@@ -39,6 +39,12 @@ func generate(name string) ([]file, error) {
 	}
 	if a, ok := isas[strings.TrimPrefix(name, "rounding-")]; ok {
 		return generateRounding(a)
+	}
+	if a, ok := isas[strings.TrimPrefix(name, "math-")]; ok {
+		return generateMath(a)
+	}
+	if name == "math-neon" {
+		return generateMathNEON()
 	}
 	if name == "neon" {
 		return generateNEON()

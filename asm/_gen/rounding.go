@@ -64,7 +64,7 @@ func generateRounding(a isa) ([]file, error) {
 		name: "clampGrad", signature: roundingFuncs[1].signature, slices: []string{"z", "y"}, store: true, read: true,
 		constants: params("lo", "hi", "scale"), op: clampGradOp,
 	}.generate(g)
-	c := newConstants(g)
+	c := newConstants("roundconst_" + g.name)
 	genRoundStep(g, c)
 	c.emit(g)
 
@@ -188,13 +188,14 @@ func clampGradOp(g *gen, _ int, in []reg.VecPhysical, _ bool) reg.VecPhysical {
 
 // constants are float32 and integer constants that are broadcast from a table when used.
 type constants struct {
+	name string
 	mem  operand.Mem
 	bits []uint32
 	at   map[uint32]int
 }
 
-func newConstants(g *gen) *constants {
-	return &constants{mem: operand.NewDataAddr(operand.Symbol{Name: "roundconst_" + g.name, Static: true}, 0), at: map[uint32]int{}}
+func newConstants(name string) *constants {
+	return &constants{name: name, mem: operand.NewDataAddr(operand.Symbol{Name: name, Static: true}, 0), at: map[uint32]int{}}
 }
 
 // bitsOf returns the memory operand of a constant.
@@ -217,7 +218,7 @@ func (c *constants) loadBits(g *gen, b uint32, v reg.VecPhysical) { g.VBROADCAST
 
 // emit lays the table out.
 func (c *constants) emit(g *gen) {
-	g.StaticGlobal("roundconst_" + g.name)
+	g.StaticGlobal(c.name)
 	g.DataAttributes(attr.RODATA | attr.NOPTR)
 	for _, b := range c.bits {
 		g.AppendDatum(operand.U32(b))
