@@ -21,6 +21,7 @@ type adamBlock struct {
 
 	scale, lo, hi []float32 // [n]
 	z             []float32 // scratch
+	lag           *lagged   // nil with batches
 
 	trace          bool    // keep account of the losses
 	recon, penalty float64 // of the iteration in progress
@@ -93,6 +94,11 @@ func (b *adamBlock) iterate(i, start, size int, sched anneal) {
 	b.begin()
 	b.batch(b.a[start*b.step:(start+first)*b.step], b.fy[start*b.n:(start+first)*b.n], size)
 	b.batch(b.a[:(size-first)*b.step], b.fy[:(size-first)*b.n], size)
+	b.descend(i, sched)
+}
+
+// descend takes step i with the gradient in place.
+func (b *adamBlock) descend(i int, sched anneal) {
 	beta, regularize := sched.at(i)
 	b.update(i, float32(beta), regularize)
 }

@@ -53,7 +53,7 @@ type Config struct {
 	FitScale     bool    // SolverFast may change the scales of the encodings; on by default
 	CorrectBias  bool    // SolverFast may change the biases of the layers; on by default
 	LearningRate float64 // of SolverAdam, 1e-3
-	BatchSize    int     // of SolverAdam, in positions: 512
+	BatchSize    int     // of SolverAdam, in positions; 0 takes the gradient over all, see SolverAdam
 	Positions    int     // sampled output positions of a layer, held-out ones included: 16384
 	HeldOut      float64 // share of images whose positions only judge, 1/8; in [0, 0.5]
 	Seed         uint64  // of the sampling and of the batches
@@ -81,7 +81,7 @@ func DefaultConfig() Config {
 	return Config{
 		RegParam: 0.01, BetaRange: [2]float64{20, 2}, WarmStart: 0.2,
 		ParamBits: 4, Scheme: encoding.SchemeTFEnhanced,
-		Solver: Fast, FitScale: true, CorrectBias: true, LearningRate: 1e-3, BatchSize: 512, Positions: 16384, HeldOut: 0.125, Memory: 3 << 29,
+		Solver: Fast, FitScale: true, CorrectBias: true, LearningRate: 1e-3, Positions: 16384, HeldOut: 0.125, Memory: 3 << 29,
 	}
 }
 
@@ -113,7 +113,7 @@ func (c Config) Validate() error {
 	}
 	bad(c.Solver != Adam && c.Solver != Fast, "Solver is %q; known are %q and %q", c.Solver, Fast, Adam)
 	bad(!(c.LearningRate > 0), "LearningRate is %g, must be positive", c.LearningRate)
-	bad(c.BatchSize < 1, "BatchSize is %d", c.BatchSize)
+	bad(c.BatchSize < 0, "BatchSize is %d; 0 is the gradient over all positions", c.BatchSize)
 	bad(c.Positions < 1, "Positions is %d", c.Positions)
 	bad(!(c.HeldOut >= 0 && c.HeldOut <= 0.5), "HeldOut is %g, outside [0, 0.5]", c.HeldOut)
 	bad(c.Workers < 0, "Workers is %d; 0 is one for each CPU", c.Workers)

@@ -68,10 +68,14 @@ func (l *linear) columns(p *Problem, s *Samples, from, to int) []float32 {
 	if !l.depthwise {
 		return s.cols(l.from/p.outs(), l.k)[from*l.k : to*l.k]
 	}
+	const run = 64 // elements of each output at a time, so that their rows stay in L1
 	a := make([]float32, (to-from)*l.step)
-	for j := range l.outs {
-		for i, v := range s.cols(l.from+j, l.k)[from*l.k : to*l.k] {
-			a[i*l.n+j] = v
+	for i0 := from * l.k; i0 < to*l.k; i0 += run {
+		for j := range l.outs {
+			dst := a[(i0-from*l.k)*l.n+j:]
+			for i, v := range s.cols(l.from+j, l.k)[i0:min(i0+run, to*l.k)] {
+				dst[i*l.n] = v
+			}
 		}
 	}
 	return a

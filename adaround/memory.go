@@ -114,9 +114,9 @@ func (r *run) solverBytes(l *layer) int64 {
 	total += 24 * o * k
 	switch {
 	case r.cfg.Solver == Adam && depthwise:
-		return total + workers*block*(k+2)
+		return total + workers*(block*(k+2)+4*(k+8)*k*adamBlockOuts)
 	case r.cfg.Solver == Adam:
-		return total + workers*(2*block+8*4*k*adamBlockOuts)
+		return total + g*4*min(k, lagColumns)*min(k, lagColumns) + workers*(2*block+12*4*k*adamBlockOuts)
 	case depthwise:
 		return total + workers*4*positions*(k+7)
 	}

@@ -194,9 +194,13 @@ func (n *networkRun) roundel(ctx context.Context, solver adaround.SolverKind, al
 	}
 	seconds, spent := time.Since(start).Seconds(), cpuSeconds()-used
 	consts, near := map[string]tensor.Any{}, map[string]tensor.Any{}
+	for name, t := range res.Graph.Consts { // biases too
+		if t != n.g.Consts[name] {
+			consts[name] = t
+		}
+	}
 	var layers []layerTime
 	for i, l := range res.Layers {
-		consts[l.Weight] = res.Graph.Consts[l.Weight]
 		if near[l.Weight], err = nearestOf(res.ParamEncodings[l.Weight], n.g.ConstF32(l.Weight)); err != nil {
 			return err
 		}
