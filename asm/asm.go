@@ -28,8 +28,11 @@ type Tile struct {
 	Acc   int     // 1: the chain starts at C, 0: at zero
 	Lo    float32 // the finished value is clamped to [Lo, Hi] (see Clamp)
 	Hi    float32
-	Ahead int // a hint for Gemm: step k prefetches B[k*LDB+Ahead:], which need not exist
+	Ahead int // a hint for Gemm: step k prefetches B[Ahead+k*AheadStep:], which need not exist
 }
+
+// AheadStep is how many elements of the right operand of a later tile each step prefetches.
+const AheadStep = 8
 
 // DwTile describes one call of a depthwise kernel: Pix output pixels by N channels.
 // The assembly reads the fields by offset.

@@ -163,10 +163,8 @@ func (j *convJob) pixels(t *asm.Tile, src []float32, r0, r1 int, pn panel) {
 		t.Rows = n
 		t.A = src[y*p.StrideH*j.pitch+x*t.LDA:]
 		t.C = j.dst[(r0*j.ow+q)*t.LDC+pn.col:]
-		t.Ahead = prefetchAhead
-		if q += n; q >= end {
-			t.Ahead = pn.next
-		}
+		q += n
+		t.Ahead = pn.ahead(t, tilesOf(end-q, k.MR), tilesOf(end, k.MR))
 		k.Gemm(t)
 	}
 }

@@ -160,10 +160,7 @@ func (j *gemmJob) multiply(t *asm.Tile, a []float32, row, end, k0, k1 int, pn pa
 		t.Rows = tileRows(end-r, j.k.MR)
 		t.Split = t.Rows
 		t.C = j.c[r*j.ldc+pn.col:]
-		t.Ahead = prefetchAhead
-		if r+t.Rows >= end {
-			t.Ahead = pn.next
-		}
+		t.Ahead = pn.ahead(t, tilesOf(end-r-t.Rows, j.k.MR), tilesOf(end-row, j.k.MR))
 		switch {
 		case t.K == 0:
 			t.A = nil
@@ -181,6 +178,8 @@ func (j *gemmJob) multiply(t *asm.Tile, a []float32, row, end, k0, k1 int, pn pa
 // tileRows returns the rows of the next tile when n are left: tiles of nearly equal
 // height, as a short one cannot hide the latency of its multiply-adds.
 func tileRows(n, most int) int {
-	tiles := (n + most - 1) / most
+	tiles := tilesOf(n, most)
 	return (n + tiles - 1) / tiles
 }
+
+func tilesOf(n, most int) int { return (n + most - 1) / most }

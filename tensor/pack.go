@@ -17,9 +17,17 @@ type panel struct {
 	next      int // distance to the next panel in the same buffer, 0 for none
 }
 
-// prefetchAhead is how far ahead of its use a panel is fetched into L1: about the
-// latency of L3.
-const prefetchAhead = 512
+// ahead returns what t should prefetch when it is one of the given number of tiles
+// against the panel, with left of them to come: the last ones share the next panel
+// among them, so that it comes from L3 at an even pace.
+func (pn *panel) ahead(t *asm.Tile, left, tiles int) int {
+	need := (pn.ld + asm.AheadStep - 1) / asm.AheadStep
+	part := min(tiles, need) - 1 - left
+	if part < 0 || pn.next == 0 {
+		return 0
+	}
+	return pn.next + part*t.K*len(t.Taps)*asm.AheadStep
+}
 
 // panelWidth returns cols rounded up to the lanes of k: the width a panel is stored in.
 func panelWidth(k *asm.Kernels, cols int) int {

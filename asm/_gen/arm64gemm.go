@@ -7,7 +7,7 @@ import (
 )
 
 // Registers of the NEON GEMM kernels: R0 the tile, R1-R8 row pointers, R9 B, R10 its
-// stride, R11 steps left, R12 the prefetch pointer, R13 and R14 the taps, R20 valid
+// stride, R11 steps left, R12 what is fetched far ahead, R13 and R14 the taps, R20 valid
 // lanes of the last vector; R15, R19-R26 scratch. V0, V1, V5-V7 take turns with values
 // of A, V2-V4 hold columns of B.
 
@@ -46,7 +46,11 @@ func neonGemm(t *text, rows, vecs int) {
 	t.label("loop")
 	for u := range gemmUnroll {
 		neonStep(t, rows, vecs, 4*u)
+		if u < farLines {
+			t.i("PRFM %d(R12), PLDL2KEEP", 64*u)
+		}
 	}
+	t.i("ADD $%d, R12, R12", 64*farLines)
 	neonAdvance(t, rows, fmt.Sprint("$", 4*gemmUnroll))
 	t.i("SUBS $%d, R11, R11", gemmUnroll)
 	t.i("BGE loop")
@@ -92,9 +96,8 @@ func neonLoadB(t *text, vecs int) {
 
 // neonStep adds one step of k, off bytes from the row pointers.
 func neonStep(t *text, rows, vecs, off int) {
+	t.i("PRFM %d(R9), PLDL1KEEP", nearBytes)
 	neonLoadB(t, vecs)
-	t.i("PRFM (R12), PLDL1KEEP")
-	t.i("ADD R10, R12, R12")
 	for i := range min(rows, len(neonA)) {
 		t.i("FMOVS %d(R%d), F%d", off, i+1, neonA[i])
 	}
@@ -208,9 +211,8 @@ func neonGemmTN(t *text, rows, vecs int) {
 	t.i("ADD R2<<%d, R1, R3", tnAheadShift)
 	t.i("ADD R10<<%d, R9, R12", tnAheadShift)
 	t.label("loop")
+	t.i("PRFM %d(R9), PLDL1KEEP", nearBytes)
 	neonLoadB(t, vecs)
-	t.i("PRFM (R12), PLDL1KEEP")
-	t.i("ADD R10, R12, R12")
 	t.i("PRFM (R3), PLDL1KEEP")
 	t.i("ADD R2, R3, R3")
 	t.load(0, min(rows, 4), 0, "R1")

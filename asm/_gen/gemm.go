@@ -6,8 +6,10 @@ import (
 )
 
 const (
-	gemmUnroll   = 4 // steps of k per round of the main loop
-	tnAheadShift = 4 // GemmTN prefetches 1<<tnAheadShift steps of k ahead
+	gemmUnroll   = 4    // steps of k per round of the main loop
+	nearBytes    = 2048 // of B are fetched into L1 ahead of their use: about the latency of L2
+	farLines     = 2    // cache lines at Ahead are fetched into L2 in each round
+	tnAheadShift = 4    // GemmTN prefetches 1<<tnAheadShift steps of k ahead
 )
 
 // gemmRegs assigns the general registers of the GEMM kernels.
@@ -68,17 +70,22 @@ func (g *gen) gemmLoop(rows int, step func(disp int)) {
 	g.MOVQ(m(r.t, tileB), r.b)
 	g.MOVQ(m(r.t, tileLDB), r.ldb)
 	g.SHLQ(operand.U8(2), r.ldb)
+	g.MOVQ(m(r.t, tileAhead), r.tmp)
+	g.LEAQ(mi(r.b, 0, r.tmp, 4), r.tmp)
 
 	g.Comment("Loop over taps")
 	g.Label("tap")
-	g.MOVQ(m(r.t, tileAhead), r.tmp)
 	g.MOVQ(m(r.t, tileK), r.k)
 	g.SUBQ(imm(gemmUnroll), r.k)
 	g.JL(operand.LabelRef("tail"))
 	g.Label("loop")
 	for u := range gemmUnroll {
 		step(4 * u)
+		if u < farLines {
+			g.PREFETCHT1(m(r.tmp, 64*u))
+		}
 	}
+	g.ADDQ(imm(64*farLines), r.tmp)
 	for _, b := range g.bases(rows) {
 		g.ADDQ(imm(4*gemmUnroll), b)
 	}
@@ -99,13 +106,13 @@ func (g *gen) gemmLoop(rows int, step func(disp int)) {
 	g.DECQ(r.ntaps)
 	g.JZ(operand.LabelRef("finish"))
 	g.Comment("Move from the end of this tap to the start of the next")
-	g.MOVQ(m(r.taps, 8), r.tmp)
-	g.SUBQ(m(r.taps, 0), r.tmp)
-	g.SUBQ(m(r.t, tileK), r.tmp)
-	g.SHLQ(operand.U8(2), r.tmp)
+	g.MOVQ(m(r.taps, 8), r.k)
+	g.SUBQ(m(r.taps, 0), r.k)
+	g.SUBQ(m(r.t, tileK), r.k)
+	g.SHLQ(operand.U8(2), r.k)
 	g.ADDQ(imm(8), r.taps)
 	for _, b := range g.bases(rows) {
-		g.ADDQ(r.tmp, b)
+		g.ADDQ(r.k, b)
 	}
 	g.JMP(operand.LabelRef("tap"))
 	g.Label("finish")
@@ -158,13 +165,13 @@ func (g *gen) gemmBases(rows int) {
 func (g *gen) acc(row, vec, vecs int) reg.VecPhysical { return g.regs[row*vecs+vec] }
 
 // loadB loads the columns of one step of k and moves on. Weights stream from L2 when
-// a panel does not fit L1, so it also fetches those r.tmp elements ahead.
+// a panel does not fit L1, so it also fetches those that come soon.
 func (g *gen) loadB(vecs int) {
 	r := gemmGP
 	for v := range vecs {
 		g.VMOVUPS(m(r.b, v*4*g.lanes), g.top(3-v))
 		if v*4*g.lanes%64 == 0 {
-			g.PREFETCHT0(mi(r.b, v*4*g.lanes, r.tmp, 4))
+			g.PREFETCHT0(m(r.b, nearBytes+v*4*g.lanes))
 		}
 	}
 	g.ADDQ(r.ldb, r.b)

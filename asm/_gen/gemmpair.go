@@ -73,9 +73,9 @@ func (p *pairGen) step(disp int) {
 	g, r := p.gen, gemmGP
 	w, both := g.top(3), g.top(2)
 	g.VMOVUPS(m(r.b, 0), w)
-	g.PREFETCHT0(mi(r.b, 0, r.tmp, 4))
+	g.PREFETCHT0(m(r.b, nearBytes))
 	g.VBROADCASTF32X8(m(r.b, 4*g.lanes), both)
-	g.PREFETCHT0(mi(r.b, 4*g.lanes, r.tmp, 4))
+	g.PREFETCHT0(m(r.b, nearBytes+4*g.lanes))
 	g.ADDQ(r.ldb, r.b)
 	for i := 0; i < p.rows; i += 2 {
 		a, b, mix := p.operands(i)
