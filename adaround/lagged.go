@@ -56,7 +56,10 @@ func (s SolverAdam) grams(p *Problem, pool *tensor.Pool) [][]float32 {
 
 func newLagged(b *adamBlock, g []float32) *lagged {
 	l := &lagged{g: g, slope: slices.Repeat([]float32{math.Sqrt2}, b.k*b.n), every: min(lagMost, max(1, int(lagReach/b.cfg.LearningRate)))}
-	if b.act[0].kind == ActIdentity {
+	switch {
+	case 2*len(b.fy)/b.n <= b.k:
+		l.every = 1 // so few positions are cheaper than G
+	case b.act[0].kind == ActIdentity:
 		l.every = b.cfg.Iterations // one is enough
 	}
 	for _, f := range []*[]float32{&l.x0, &l.g0, &l.add} {
