@@ -18,6 +18,8 @@ import (
 // output: D² is the share of G's diagonal that f'(z)² leaves. Without activation D is
 // the identity and this is exact. With one, it stands in for a matrix of each output,
 // and exact gradients are so frequent that V hardly moves meanwhile.
+//
+// A weight changes by at most scale/4 per unit of V, so a gradient also serves for a few iterations as it is.
 type lagged struct {
 	g      []float32 // G: [K][K] of the group, or depthwise [K][K][n]
 	slope  []float32 // [K][n] √2·D
@@ -25,12 +27,15 @@ type lagged struct {
 	moved  *linear   // its weights are √2·D·(W̃ − X₀)
 	add    []float32 // [K][n]
 	every  int       // iterations from one exact gradient to the next
+	renew  int       // and from one continuation to the next
 }
 
-// An exact gradient serves until V may have moved by lagReach, and at most lagMost iterations.
+// An exact gradient serves until V may have moved by lagReach, and at most lagMost
+// iterations; a continued one until V may have moved by lagStep.
 const (
 	lagReach = 0.2
-	lagMost  = 50
+	lagMost  = 100
+	lagStep  = 0.005
 )
 
 // lagColumns is the largest number of columns for which the product with G is no dearer than a batch of positions.
@@ -55,10 +60,11 @@ func (s SolverAdam) grams(p *Problem, pool *tensor.Pool) [][]float32 {
 }
 
 func newLagged(b *adamBlock, g []float32) *lagged {
-	l := &lagged{g: g, slope: slices.Repeat([]float32{math.Sqrt2}, b.k*b.n), every: min(lagMost, max(1, int(lagReach/b.cfg.LearningRate)))}
+	l := &lagged{g: g, slope: slices.Repeat([]float32{math.Sqrt2}, b.k*b.n), every: min(lagMost, max(1, int(lagReach/b.cfg.LearningRate))),
+		renew: max(1, int(lagStep/b.cfg.LearningRate))}
 	switch {
 	case 2*len(b.fy)/b.n <= b.k:
-		l.every = 1 // so few positions are cheaper than G
+		l.every = l.renew // so few positions are cheaper than G
 	case b.act[0].kind == ActIdentity:
 		l.every = b.cfg.Iterations // one is enough
 	}
@@ -101,6 +107,9 @@ func (l *lagged) gradient(b *adamBlock, i int) {
 	if i%l.every == 0 {
 		l.exact(b, i == 0)
 		return
+	}
+	if i%l.every%l.renew != 0 {
+		return // V has hardly moved
 	}
 	for i, w := range b.w {
 		l.moved.w[i] = l.slope[i] * (w - l.x0[i])
