@@ -28,6 +28,8 @@ type elementwise struct {
 	hi float32
 	quant *tensor.FakeQuant
 
+	scratch []*buffer // what f needs besides
+
 	grain int
 	m     *machine // while run with several workers
 	fn    func(worker, i int)
@@ -75,7 +77,7 @@ func (b *builder) emit(g *group, e *elementwise, l Layout, reads, inplace []*buf
 	e.dst = b.newBuf(b.shapeOf(g.out).Len())
 	e.n = e.dst.n
 	e.quant = b.finalQuant(g)
-	b.add(&step{node: g.tail, reads: reads, writes: []*buffer{e.dst}, inplace: inplace, run: e.init()})
+	b.add(&step{node: g.tail, reads: reads, writes: []*buffer{e.dst}, scratch: e.scratch, inplace: inplace, run: e.init()})
 	b.define(g.out, l, e.dst)
 }
 

@@ -96,3 +96,101 @@ func TestFastMath(t *testing.T) {
 		{"long rows", tensor.Shape{1, 2, 5001}, func(s *sketch) string { return s.node("Softmax", nil, "x0") }, 1e-6},
 	})
 }
+
+func TestFastMove(t *testing.T) {
+	image := tensor.Shape{1, 6, 13, 11}
+	conv := func(s *sketch) string { return s.conv("x0", 9, 3, 1, 1, 1, 1, true) }
+	perm := func(p ...int64) map[string]any { return map[string]any{"perm": p} }
+	ints := func(op string, inputs ...[]int64) func(s *sketch) string {
+		return func(s *sketch) string {
+			in := []string{conv(s)}
+			for _, v := range inputs {
+				in = append(in, s.ints(v...))
+			}
+			return s.node(op, nil, in...)
+		}
+	}
+	checkFast(t, []fastCase{
+		{"transpose", tensor.Shape{1, 5, 17, 19}, one("Transpose", perm(0, 2, 1, 3)), 0},
+		{"transpose of three", tensor.Shape{1, 23, 18}, one("Transpose", perm(0, 2, 1)), 0},
+		{"transpose of five", tensor.Shape{1, 3, 4, 5, 6}, one("Transpose", perm(0, 3, 1, 4, 2)), 0},
+		{"transpose of NHWC", image, func(s *sketch) string { return s.node("Transpose", perm(0, 3, 2, 1), conv(s)) }, 1e-5},
+		{"slice", image, ints("Slice", []int64{1, 2}, []int64{8, 12}, []int64{1, 3}, []int64{3, 2}), 1e-5},
+		{"slice backwards", tensor.Shape{1, 40}, func(s *sketch) string {
+			return s.node("Slice", nil, "x0", s.ints(-2), s.ints(-41), s.ints(1), s.ints(-3))
+		}, 0},
+		{"pad", image, ints("Pad", []int64{0, 1, 2, 0, 0, 3, 0, 1}), 1e-5},
+		{"crop", image, ints("Pad", []int64{0, -1, 2, 0, 0, 3, -2, -1}), 1e-5},
+		{"pad with a value", tensor.Shape{1, 4, 5}, func(s *sketch) string {
+			return s.node("Pad", nil, "x0", s.ints(0, 1, 0, 0, 0, 2), s.scalar(-7))
+		}, 0},
+		{"expand", tensor.Shape{1, 1, 5, 1}, func(s *sketch) string { return s.node("Expand", nil, "x0", s.ints(1, 4, 1, 3)) }, 0},
+		{"split", image, func(s *sketch) string {
+			y := conv(s)
+			n := &Node{Name: "split", Op: "Split", Inputs: []string{y, s.ints(2, 3, 4)}, Outputs: []string{"a", "b", "c"},
+				Attrs: map[string]Attr{"axis": {Kind: AttrInt, I: 1}}}
+			s.g.Nodes = append(s.g.Nodes, n)
+			for i, name := range n.Outputs {
+				s.shape[name] = tensor.Shape{1, 2 + i, 13, 11}
+			}
+			return s.node("Concat", map[string]any{"axis": 1}, "c", "a", "b")
+		}, 1e-5},
+	})
+}
+
+func TestFastResize(t *testing.T) {
+	var cases []fastCase
+	for _, mode := range []string{"nearest", "linear", "cubic"} {
+		for _, where := range []string{"half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"} {
+			for _, scale := range []float32{2, 2.6, 0.45} {
+				cases = append(cases, fastCase{fmt.Sprint(mode, " ", where, " ", scale), tensor.Shape{1, 11, 7, 9}, func(s *sketch) string {
+					y := s.conv("x0", 5+int(scale), 3, 1, 1, 1, 1, true)
+					return s.node("Resize", map[string]any{"mode": mode, "coordinate_transformation_mode": where}, y, "",
+						s.constant(tensor.From([]float32{1, 1, scale, scale * 1.1}, 4)))
+				}, 1e-5})
+			}
+		}
+	}
+	cases = append(cases, fastCase{"one channel", tensor.Shape{1, 1, 7, 9}, func(s *sketch) string {
+		return s.node("Resize", map[string]any{"mode": "linear", "antialias": 1}, "x0", "", "", s.ints(1, 1, 3, 20))
+	}, 1e-5}, fastCase{"many channels", tensor.Shape{1, 40, 3, 4}, func(s *sketch) string {
+		return s.node("Resize", map[string]any{"mode": "linear"}, "x0", "", "", s.ints(1, 40, 70, 31))
+	}, 1e-5})
+	checkFast(t, cases)
+}
+
+func TestFastConvTranspose(t *testing.T) {
+	deconv := func(out, k int, bias bool, attrs map[string]any) func(s *sketch) string {
+		return func(s *sketch) string {
+			in := []string{s.node("Relu", nil, "x0"), s.weight(6*k, 6, out, k, k)}
+			if bias {
+				in = append(in, s.constant(s.random(out)))
+			}
+			return s.node("ConvTranspose", attrs, in...)
+		}
+	}
+	pair := func(a ...int64) []int64 { return a }
+	image := tensor.Shape{1, 6, 7, 9}
+	checkFast(t, []fastCase{
+		{"without overlap", image, deconv(5, 2, true, map[string]any{"strides": pair(2, 2)}), 1e-5},
+		{"overlap", image, deconv(17, 3, true, map[string]any{"strides": pair(2, 2), "pads": pair(1, 1, 1, 1), "output_padding": pair(1, 1)}), 1e-5},
+		{"gaps", image, deconv(3, 2, false, map[string]any{"strides": pair(3, 4)}), 1e-5},
+		{"dilated", image, deconv(3, 4, true, map[string]any{"dilations": pair(2, 3), "pads": pair(0, 2, 1, 0)}), 1e-5},
+		{"same", image, deconv(4, 4, true, map[string]any{"strides": pair(2, 2), "auto_pad": "SAME_UPPER"}), 1e-5},
+		{"shape given", image, deconv(4, 3, true, map[string]any{"strides": pair(2, 2), "output_shape": pair(15, 18)}), 1e-5},
+	})
+}
+
+func TestFastDilatedConv(t *testing.T) {
+	var cases []fastCase
+	for _, c := range []struct{ k, stride, pad, dil int }{{3, 1, 6, 6}, {3, 1, 12, 12}, {3, 2, 5, 5}, {3, 1, 2, 2}, {5, 1, 9, 4}, {2, 1, 7, 9}} {
+		cases = append(cases, fastCase{fmt.Sprint(c), tensor.Shape{1, 21, 10, 11}, func(s *sketch) string {
+			y := s.conv("x0", 21, c.k, c.stride, c.pad, c.dil, 1, c.k == 3)
+			if s.shape[y].Equal(s.shape["x0"]) {
+				y = s.node("Add", nil, y, "x0")
+			}
+			return s.node("Relu", nil, y)
+		}, 1e-5})
+	}
+	checkFast(t, cases)
+}

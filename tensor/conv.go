@@ -128,7 +128,8 @@ func (c *PackedConv) ScratchLen(h, w int) int { return 0 }
 // Run convolves one image. src: [h, w, InC], dst: [oh, ow, OutC] (NHWC), oh and ow
 // from OutSize. Each output is one chain of fused multiply-adds over kernel rows,
 // kernel columns, then channels in ascending order, and then the epilogue. A padded
-// position contributes 0*w on the dense path and nothing on the depthwise path.
+// position contributes 0*w on the dense path and nothing on the depthwise one and
+// where a wide dilation reads much padding.
 // dst must not overlap src. It panics if an operand is too short.
 func (c *PackedConv) Run(dst, src []float32, h, w int, ep Epilogue, scratch []float32, p *Pool) {
 	oh, ow := c.p.OutSize(h, w)
@@ -143,6 +144,8 @@ func (c *PackedConv) Run(dst, src []float32, h, w int, ep Epilogue, scratch []fl
 		c.gemm.Run(dst, c.p.OutC, src, c.p.InC, h*w, ep, p)
 	case c.dw != nil:
 		c.runDepthwise(dst, src, h, w, ep, p)
+	case c.skipsPadding(h, w):
+		c.runReached(dst, src, h, w, ep, p)
 	default:
 		c.runTaps(dst, src, h, w, ep, p)
 	}

@@ -25,13 +25,14 @@ type convJob struct {
 	taps  [][]int // by worker
 	fn    func(worker, i int)
 	dwFn  func(worker, i int)
+	farFn func(worker, i int)
 }
 
 func getConvJob(c *PackedConv, p *Pool) *convJob {
 	j := reuse(p, &p.convs)
 	if j == nil {
 		j = &convJob{}
-		j.fn, j.dwFn = j.chunk, j.dwChunk
+		j.fn, j.dwFn, j.farFn = j.chunk, j.dwChunk, j.reached
 	}
 	j.c, j.p = c, p
 	if len(j.tiles) < p.workers {
@@ -45,7 +46,7 @@ func (j *convJob) release() {
 	p := j.p
 	clear(j.tiles)
 	clear(j.dws)
-	*j = convJob{tiles: j.tiles, dws: j.dws, taps: j.taps, fn: j.fn, dwFn: j.dwFn}
+	*j = convJob{tiles: j.tiles, dws: j.dws, taps: j.taps, fn: j.fn, dwFn: j.dwFn, farFn: j.farFn}
 	keep(p, &p.convs, j)
 }
 

@@ -75,7 +75,7 @@ func (d *Dense[T]) copyRun(to int, src Any, from, n int) {
 // the run in a contiguous result, at[k] its offset in operand k and inc[k] the
 // step there. Neighbouring axes are merged where every operand allows it.
 func eachRun(shape Shape, strides [][]int, f func(o int, at []int, n int, inc []int)) {
-	dims, steps := mergeAxes(shape, strides)
+	dims, steps := MergeAxes(shape, strides)
 	last := len(dims) - 1
 	at, inc := make([]int, len(strides)), make([]int, len(strides))
 	n := dims[last]
@@ -101,8 +101,8 @@ func eachRun(shape Shape, strides [][]int, f func(o int, at []int, n int, inc []
 	}
 }
 
-// mergeAxes drops axes of extent one and joins neighbours that every operand steps through evenly.
-func mergeAxes(shape Shape, strides [][]int) (dims []int, steps [][]int) {
+// MergeAxes drops axes of extent one and joins neighbours that every operand steps through evenly.
+func MergeAxes(shape Shape, strides [][]int) (dims []int, steps [][]int) {
 	steps = make([][]int, len(strides))
 	for i, d := range shape {
 		if d == 1 {

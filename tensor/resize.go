@@ -108,6 +108,46 @@ func (m *ResizeMode) weights(x, in int, a ResizeAxis) (idx []int, w []float64) {
 	return idx, w
 }
 
+// ResizeTaps lists what each position after resizing an axis is made of.
+type ResizeTaps struct {
+	start   []int // position x has the taps [start[x], start[x+1])
+	index   []int
+	weights []float32
+}
+
+// At returns the positions that make position x, and their weights.
+func (t *ResizeTaps) At(x int) ([]int, []float32) {
+	return t.index[t.start[x]:t.start[x+1]], t.weights[t.start[x]:t.start[x+1]]
+}
+
+// Taps returns the taps of an axis of extent in; m.Coordinates is not "tf_crop_and_resize".
+func (m *ResizeMode) Taps(in int, a ResizeAxis) (t ResizeTaps) {
+	add := func(i int, w float64) { t.index, t.weights = append(t.index, i), append(t.weights, float32(w)) }
+	nearest := m.Mode == "nearest" && !(a.Out == in && a.Scale == 1)
+	var from []int
+	if nearest {
+		from = m.NearestIndices(in, a)
+	}
+	for x := range a.Out {
+		t.start = append(t.start, len(t.index))
+		switch {
+		case nearest:
+			add(from[x], 1)
+		case a.Out == in && a.Scale == 1:
+			add(x, 1)
+		default:
+			idx, w := m.weights(x, in, a)
+			for i := range idx {
+				if w[i] != 0 {
+					add(idx[i], w[i])
+				}
+			}
+		}
+	}
+	t.start = append(t.start, len(t.index))
+	return t
+}
+
 // filter is the interpolation kernel at distance d.
 func (m *ResizeMode) filter(d float64) float64 {
 	d = math.Abs(d)
