@@ -80,7 +80,7 @@ func (j *convJob) reachedTap(t *asm.Tile, tap int, pn panel) {
 	ky, kx := tap/p.KW, tap%p.KW
 	r := c.reach(ky, kx, j.h, j.w)
 	*t = asm.Tile{B: pn.b[tap*c.depth*pn.ld:], LDB: pn.ld, Cols: pn.cols, K: c.depth, Taps: zeroTap, LDC: p.OutC, LDA: p.StrideW * p.InC,
-		Acc: 1, Lo: -inf, Hi: inf, Ahead: prefetchAhead}
+		Acc: 1, Lo: -inf, Hi: inf, Ahead: pn.next}
 	width := r.x1 - r.x0
 	if width == j.ow && j.w == j.ow && p.StrideW == 1 && p.StrideH == 1 { // rows without a gap
 		width, r.y1 = width*(r.y1-r.y0), min(r.y1, r.y0+1)
