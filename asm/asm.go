@@ -69,6 +69,8 @@ type Kernels struct {
 	Lanes int    // panels are multiples of Lanes columns wide
 	MP    int    // most pixels of a Depthwise tile
 	MW    int    // most pixels of a DepthwiseRow tile
+	// RowPanels is how many panels GemmRow multiplies by; 0 if these kernels have none.
+	RowPanels int
 	// SplitAt is the only row at which a tile may be split, or 0 if any will do.
 	SplitAt int
 
@@ -76,6 +78,7 @@ type Kernels struct {
 	gemmTN [][]tileFunc
 	// gemmPair, if any, is for tiles of more than Lanes and at most 1.5*Lanes columns.
 	gemmPair []tileFunc // [rows-1]
+	gemmRow  tileFunc
 	dw       []dwFunc   // [pixels-1]
 	dwRow    [][]dwFunc // [window][pixels-1], windows as in rowWindows
 	dwMin    int        // fewest channels that dw and dwRow take; the generic ones do less
@@ -149,6 +152,24 @@ func (k *Kernels) GemmTN(t *Tile) {
 		panic("asm: GemmTN: operand too short")
 	}
 	k.gemmTN[v-1][t.Rows-1](t)
+}
+
+// GemmRow computes one row of RowPanels full panels, which begin LDA apart in B, for
+// c < Cols = RowPanels*NR, p = c/NR:
+//
+//	s := 0, or C[c] if t.Acc == 1
+//	for k := range t.K { s = fma(A[k], B[p*LDA+k*LDB+c%NR], s) }
+//	C[c] = clamp(s+Bias[c], Lo, Hi)
+//
+// It is what Gemm does panel by panel, and faster, as there are enough chains to keep
+// the units busy. K is at least 1; Rows, Taps and Split are ignored. It panics if an
+// operand is too short.
+func (k *Kernels) GemmRow(t *Tile) {
+	if t.Cols != k.RowPanels*k.NR || t.K < 1 || t.K > len(t.A) || len(t.C) < t.Cols || t.Bias != nil && len(t.Bias) < t.Cols ||
+		t.LDA < 0 || (k.RowPanels-1)*t.LDA+(t.K-1)*t.LDB+k.NR > len(t.B) {
+		panic("asm: GemmRow: operand too short")
+	}
+	k.gemmRow(t)
 }
 
 func (t *Tile) outputFits() bool {

@@ -80,6 +80,9 @@ func gemmTNF32_5x16_avx2(t *Tile)
 func gemmTNF32_6x16_avx2(t *Tile)
 
 //go:noescape
+func gemmRowF32_avx2(t *Tile)
+
+//go:noescape
 func dwF32_1_avx2(t *DwTile)
 
 //go:noescape
@@ -271,6 +274,7 @@ func tableAVX2() Kernels {
 				gemmTNF32_6x16_avx2,
 			},
 		},
+		RowPanels: 4, gemmRow: gemmRowF32_avx2,
 		dw: []dwFunc{
 			dwF32_1_avx2,
 			dwF32_2_avx2,

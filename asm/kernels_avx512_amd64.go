@@ -218,6 +218,9 @@ func gemmPairF32_13x24_avx512(t *Tile)
 func gemmPairF32_14x24_avx512(t *Tile)
 
 //go:noescape
+func gemmRowF32_avx512(t *Tile)
+
+//go:noescape
 func dwF32_1_avx512(t *DwTile)
 
 //go:noescape
@@ -505,6 +508,7 @@ func tableAVX512() Kernels {
 			gemmPairF32_13x24_avx512,
 			gemmPairF32_14x24_avx512,
 		},
+		RowPanels: 4, gemmRow: gemmRowF32_avx512,
 		dw: []dwFunc{
 			dwF32_1_avx512,
 			dwF32_2_avx512,

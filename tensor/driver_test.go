@@ -107,7 +107,7 @@ func randomEpilogue(r *rand.Rand, n, total int) Epilogue {
 func TestPackedGemm(t *testing.T) {
 	forEachISA(t, func(t *testing.T, k asm.Kernels) {
 		r := rand.New(rand.NewPCG(1, 2))
-		shapes := [][3]int{{1, 1, 1}, {3, 5, 7}, {15, 33, 70}, {29, 40, 16}, {14, 32, 513}, {57, 65, 1030}, {7, 1000, 40}, {200, 24, 96}, {4, 3, 0}}
+		shapes := [][3]int{{1, 1, 1}, {3, 5, 7}, {15, 33, 70}, {29, 40, 16}, {14, 32, 513}, {57, 65, 1030}, {7, 1000, 40}, {200, 24, 96}, {4, 3, 0}, {1, 300, 70}}
 		for _, s := range shapes {
 			for _, workers := range []int{1, 3} {
 				testPackedGemm(t, r, k, s[0], s[1], s[2], workers)

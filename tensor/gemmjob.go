@@ -83,6 +83,9 @@ func (j *gemmJob) plan() {
 	mr := j.k.MR
 	blocks := (j.depth + depthBlock - 1) / depthBlock
 	j.depthPer = (j.depth + max(blocks, 1) - 1) / max(blocks, 1)
+	if j.m <= mr { // a panel is used once
+		j.depthPer = j.depth
+	}
 	rows := max(blockFloats/max(j.depthPer, 1)/mr, 1) * mr
 	if j.ep.Residual != nil || j.ep.Quant != nil {
 		rows = min(rows, max(restFloats/j.n/mr, 1)*mr)
@@ -116,7 +119,8 @@ func (j *gemmJob) chunk(worker, i int) {
 	for k0 := 0; k0 < j.depth || k0 == 0; k0 += max(j.depthPer, 1) {
 		k1 := min(k0+j.depthPer, j.depth)
 		a := j.left(t, strip, row, end, k0, k1)
-		for _, pn := range panels {
+		for i := j.rowPanels(t, a, row, end, k0, k1, panels); i < len(panels); i++ {
+			pn := panels[i]
 			t.Cols = pn.cols
 			mid := min(k1, max(k0, j.depth-pn.last))
 			if mid > k0 || k1 == k0 {
@@ -144,15 +148,7 @@ func (j *gemmJob) aStep(t *asm.Tile) int {
 // multiply runs the tiles of rows [row, end) over steps [k0, k1) against the panel in
 // t. a holds the left operand from row and k0 on.
 func (j *gemmJob) multiply(t *asm.Tile, a []float32, row, end, k0, k1 int, pn panel) {
-	t.K, t.Acc, t.Bias = k1-k0, 0, nil
-	if j.acc || k0 > 0 {
-		t.Acc = 1
-	}
-	t.Lo, t.Hi = -inf, inf
-	if k1 >= j.depth {
-		t.Lo, t.Hi = j.ep.kernelBounds()
-		t.Bias = j.ep.bias(pn.col, pn.cols)
-	}
+	j.span(t, k0, k1, pn.col, pn.cols)
 	if j.gram {
 		end = min(end, pn.col+pn.cols) // the rest is below the diagonal
 	}
@@ -172,6 +168,41 @@ func (j *gemmJob) multiply(t *asm.Tile, a []float32, row, end, k0, k1 int, pn pa
 			t.A = a[(r-row)*t.LDA:]
 			j.k.Gemm(t)
 		}
+	}
+}
+
+// rowPanels multiplies a single row by as many panels as it can take several at a time
+// and returns their number.
+func (j *gemmJob) rowPanels(t *asm.Tile, a []float32, row, end, k0, k1 int, panels []panel) (done int) {
+	n := j.k.RowPanels
+	if n == 0 || end-row != 1 || j.tn || j.gram || k1 == k0 {
+		return 0
+	}
+	for ; len(panels)-done >= n; done += n {
+		pn, last := panels[done], panels[done+n-1]
+		if pn.next == 0 || last.cols < j.k.NR {
+			break
+		}
+		// The panels lie one after the other in one buffer.
+		t.A, t.LDA, t.Cols, t.LDB = a, pn.next, n*j.k.NR, pn.ld
+		t.B = pn.b[:n*pn.next][k0*pn.ld:]
+		t.C = j.c[row*j.ldc+pn.col:]
+		j.span(t, k0, k1, pn.col, t.Cols)
+		j.k.GemmRow(t)
+	}
+	return done
+}
+
+// span sets the fields of t that tell what comes before and after steps [k0, k1).
+func (j *gemmJob) span(t *asm.Tile, k0, k1, col, cols int) {
+	t.K, t.Acc, t.Bias = k1-k0, 0, nil
+	if j.acc || k0 > 0 {
+		t.Acc = 1
+	}
+	t.Lo, t.Hi = -inf, inf
+	if k1 >= j.depth {
+		t.Lo, t.Hi = j.ep.kernelBounds()
+		t.Bias = j.ep.bias(col, cols)
 	}
 }
 

@@ -31,6 +31,7 @@ func generateAMD64(a isa) ([]file, error) {
 			genGemmPairF32(g, rows)
 		}
 	}
+	genGemmRowF32(g)
 	for pix := 1; pix <= maxPix; pix++ {
 		genDepthwiseF32(g, pix)
 	}
@@ -56,7 +57,7 @@ func generateAMD64(a isa) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	stubs, err := stubs(a.name, a.title, table{a.mr, a.lanes, maxVecs, maxPix, a.mw, a.masks})
+	stubs, err := stubs(a.name, a.title, table{a.mr, a.lanes, maxVecs, maxPix, a.mw, a.masks, rowPanels})
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +83,7 @@ func (g *gen) maskTable() {
 type table struct {
 	mr, lanes, vecs, pix, row int
 	pairs                     bool // of rows, for panels of 1.5 vectors
+	rowPanels                 int  // 0 for no GemmRow
 }
 
 // stubs returns the Go declarations of the kernels of one instruction set and the
@@ -103,6 +105,9 @@ func stubs(name, title string, t table) ([]byte, error) {
 	}
 	for r := 1; r <= t.mr && t.pairs; r++ {
 		p("//go:noescape\nfunc gemmPairF32_%dx%d_%s(t *Tile)\n", r, t.lanes*3/2, name)
+	}
+	if t.rowPanels > 0 {
+		p("//go:noescape\nfunc gemmRowF32_%s(t *Tile)\n", name)
 	}
 	for i := 1; i <= t.pix; i++ {
 		p("//go:noescape\nfunc dwF32_%d_%s(t *DwTile)\n", i, name)
@@ -137,6 +142,9 @@ func stubs(name, title string, t table) ([]byte, error) {
 			p("gemmPairF32_%dx%d_%s,", r, t.lanes*3/2, name)
 		}
 		p("},")
+	}
+	if t.rowPanels > 0 {
+		p("RowPanels: %d, gemmRow: gemmRowF32_%s,", t.rowPanels, name)
 	}
 	p("dw: []dwFunc{")
 	for i := 1; i <= t.pix; i++ {
