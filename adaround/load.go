@@ -35,9 +35,12 @@ func (s *stream) load(ctx context.Context, cfg Config, digest func(name string, 
 			}
 			s.inputBytes += int64(inputs[name].Len()) * int64(inputs[name].DType().Size())
 		}
-		count := inputs[s.g.Inputs[0].Name].Shape()[0]
+		count, joinable, err := images(s.g, inputs)
+		if err != nil {
+			return fmt.Errorf("adaround: calibration batch %d: %w", i, err)
+		}
 		last := len(s.chunks) - 1
-		if last >= 0 && s.chunks[last].count+count <= chunkImages && alike(parts[0], inputs) {
+		if last >= 0 && joinable && s.chunks[last].count+count <= chunkImages && alike(parts[0], inputs) {
 			s.chunks[last].count += count
 			s.chunks[last].to = i + 1
 		} else {
@@ -96,7 +99,6 @@ func readBatch(ctx context.Context, cfg Config, g *nn.Graph, i int) (map[string]
 		}
 	}
 	inputs := map[string]tensor.Any{}
-	count := -1
 	for _, in := range g.Inputs {
 		t := batch[in.Name]
 		if t == nil && len(g.Inputs) == 1 && len(batch) == 1 {
@@ -109,18 +111,40 @@ func readBatch(ctx context.Context, cfg Config, g *nn.Graph, i int) (map[string]
 			return nil, fmt.Errorf("adaround: calibration batch %d has no tensor for input %q; it has %q", i, in.Name, sortedKeys(batch))
 		case t.DType() != in.Type.DType:
 			return nil, fmt.Errorf("adaround: calibration batch %d: input %q is %v, the model wants %v", i, in.Name, t.DType(), in.Type.DType)
-		case len(t.Shape()) == 0 || t.Shape()[0] < 1:
+		case t.Len() == 0:
 			return nil, fmt.Errorf("adaround: calibration batch %d: input %q of shape %v has no samples", i, in.Name, t.Shape())
-		case count >= 0 && t.Shape()[0] != count:
-			return nil, fmt.Errorf("adaround: calibration batch %d: input %q has %d samples, another input %d", i, in.Name, t.Shape()[0], count)
 		}
-		count = t.Shape()[0]
 		inputs[in.Name] = inner(t)
 	}
-	if count < 0 {
+	if len(inputs) == 0 {
 		return nil, fmt.Errorf("adaround: the model has no inputs to calibrate with")
 	}
 	return inputs, nil
+}
+
+// images returns how many images a batch has, and whether it can be joined with others: not when an input does not count
+// images first, such as the state [layers, N, C] of a recurrent network or a sample rate. Then the batch counts as one image.
+func images(g *nn.Graph, inputs map[string]tensor.Any) (count int, joinable bool, err error) {
+	open := func(v nn.ValueInfo) bool { return v.Type.Ranked && len(v.Type.Dims) > 0 && !v.Type.Dims[0].IsKnown() }
+	joinable = true
+	samples := 0 // of the inputs that are known to count them
+	for i, in := range g.Inputs {
+		shape := inputs[in.Name].Shape()
+		if i == 0 && len(shape) > 0 {
+			count = shape[0]
+		}
+		joinable = joinable && len(shape) > 0 && shape[0] == count && open(in) == open(g.Inputs[0])
+		if open(in) {
+			samples = max(samples, shape[0])
+		}
+	}
+	switch {
+	case joinable:
+		return count, true, nil
+	case samples > 1:
+		return 0, false, fmt.Errorf("there are %d samples, but not every input counts samples first; give one sample in a batch", samples)
+	}
+	return 1, false, nil
 }
 
 // inner returns a tensor in the memory order of the stream: images with channels innermost.
@@ -137,7 +161,15 @@ func inner(t tensor.Any) tensor.Any {
 
 // join gives a chunk the inputs of its batches.
 func (s *stream) join(c *chunk, parts []map[string]tensor.Any) error {
+	changed := fmt.Errorf("adaround: the calibration batches %d to %d changed during the run", c.from, c.to-1)
 	c.float = map[string]tensor.Any{}
+	if len(parts) == 1 {
+		if count, _, err := images(s.g, parts[0]); err != nil || count != c.count {
+			return changed
+		}
+		c.float, c.rounded = parts[0], parts[0]
+		return nil
+	}
 	for _, in := range s.g.Inputs {
 		var list []tensor.Any
 		count := 0
@@ -150,7 +182,7 @@ func (s *stream) join(c *chunk, parts []map[string]tensor.Any) error {
 			return fmt.Errorf("adaround: input %q: %w", in.Name, err)
 		}
 		if count != c.count || !t.Shape()[1:].Equal(list[0].Shape()[1:]) {
-			return fmt.Errorf("adaround: the calibration batches %d to %d changed during the run", c.from, c.to-1)
+			return changed
 		}
 		c.float[in.Name] = t
 	}
@@ -170,9 +202,6 @@ func alike(a, b map[string]tensor.Any) bool {
 
 // concat joins tensors of one type along the first dimension, which adds up to count.
 func concat(parts []tensor.Any, count int) (tensor.Any, error) {
-	if len(parts) == 1 {
-		return parts[0], nil
-	}
 	switch parts[0].(type) {
 	case *tensor.Dense[float32]:
 		return concatOf[float32](parts, count)

@@ -16,10 +16,14 @@ type rows struct {
 	plan npyPlan // its offset is within the file, or within mem
 	path string
 	mem  []byte
+	same bool // the one row is for all samples
 }
 
 // row reads sample i, with a first dimension of 1.
 func (a rows) row(i int) (tensor.Any, error) {
+	if a.same {
+		i = 0
+	}
 	var src io.ReaderAt = bytes.NewReader(a.mem)
 	if a.mem == nil {
 		f, err := regular.Open(a.path)
@@ -89,24 +93,25 @@ func (r reader) records(name string, inputs []Input, arrays []rows, labels []int
 	n := -1
 	for i := range arrays {
 		shape, in := &arrays[i].plan.shape, inputs[i]
-		if len(in.Shape) == len(*shape) && in.Shape != nil && in.fits(*shape) {
+		if in.Shape != nil && in.fits(*shape) {
 			*shape = append(tensor.Shape{1}, *shape...)
+			arrays[i].same = in.Batch != 0
 		}
 		if len(*shape) == 0 {
 			return nil, fmt.Errorf("the array for input %q has no dimensions; the first should count samples", in.Name)
 		}
-		if n < 0 {
-			n = (*shape)[0]
+		switch count := (*shape)[0]; {
+		case arrays[i].same:
+		case n < 0:
+			n = count
+		case count != n:
+			return nil, fmt.Errorf("input %q has %d samples, input %q has %d", inputs[0].Name, n, in.Name, count)
 		}
-		if (*shape)[0] != n {
-			return nil, fmt.Errorf("input %q has %d samples, input %q has %d", inputs[0].Name, n, in.Name, (*shape)[0])
+		if row := (*shape)[1:]; row.Len() == 0 {
+			return nil, fmt.Errorf("the samples for input %q have shape %v, which is empty", in.Name, row)
 		}
 	}
-	for i, a := range arrays {
-		if a.plan.shape[1:].Len() == 0 {
-			return nil, fmt.Errorf("the samples for input %q have shape %v, which is empty", inputs[i].Name, a.plan.shape[1:])
-		}
-	}
+	n = max(n, -n) // 1 if all arrays serve every sample
 	if n > maxSamples {
 		return nil, fmt.Errorf("%d samples; at most %d are supported, is the first dimension the one that counts them?", n, maxSamples)
 	}

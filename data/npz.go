@@ -53,14 +53,18 @@ func (r reader) npz(path, name string) ([]entry, error) {
 		arrays[inputs[0].Name] = arrays[names[0]]
 	}
 	var list []rows
+	var fed []Input
 	for _, in := range inputs {
 		a, ok := arrays[in.Name]
-		if !ok {
+		if !ok && in.Zero {
+			continue
+		}
+		if fed = append(fed, in); !ok {
 			return nil, fmt.Errorf("no array for the model's input %q; the archive has %s", in.Name, strings.Join(names, ", "))
 		}
 		list = append(list, a)
 	}
-	return r.records(name, inputs, list, labels, Preprocess{})
+	return r.records(name, fed, list, labels, Preprocess{})
 }
 
 // openNpz finds the arrays of an archive by name, and labels apart from them.

@@ -19,7 +19,7 @@ const NoLabel = -1
 
 // Sample is one image or record, ready to be fed to a model.
 type Sample struct {
-	Inputs map[string]tensor.Any // by input name; the first dimension is the batch and is 1
+	Inputs map[string]tensor.Any // by input name; the batch dimension (Input.Batch), if there is one, is 1
 	Label  int                   // class number, or NoLabel
 	Name   string                // file name relative to the source, with "[i]" for rows of an array
 }
@@ -29,7 +29,12 @@ type Input struct {
 	Name  string
 	DType tensor.DType // Invalid: any
 	Shape []int        // of one sample, without the batch dimension; -1 for any extent; nil for any shape
+	Batch int          // the axis of the batch dimension, 0 for most; NoBatch if there is none
+	Zero  bool         // a state in float32: zeros are fed when the source has nothing for it
 }
+
+// NoBatch is the Batch of an input that counts no samples, such as a sample rate.
+const NoBatch = -1
 
 // Options says how to read a source.
 type Options struct {
@@ -57,6 +62,7 @@ type Source struct {
 	path    string
 	entries []entry
 	first   map[string]tensor.Any // the inputs of sample 0, which all others must resemble
+	zeros   map[string]tensor.Any // states, for samples that have none
 }
 
 // Open opens a source of samples, by what path is:
@@ -86,7 +92,12 @@ func Open(path string, o Options) (*Source, error) {
 			return nil, fmt.Errorf("data: labels %s: %w", o.Labels, err)
 		}
 	}
-	s := &Source{path: path, entries: entries}
+	s := &Source{path: path, entries: entries, zeros: map[string]tensor.Any{}}
+	for _, in := range o.Inputs {
+		if in.Zero {
+			s.zeros[in.Name] = in.zeros()
+		}
+	}
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("data: %s has no samples", path)
 	}
@@ -117,6 +128,11 @@ func (s *Source) At(ctx context.Context, i int) (Sample, error) {
 	e := s.entries[i]
 	inputs, err := e.read()
 	if err == nil {
+		for name, t := range s.zeros {
+			if inputs[name] == nil {
+				inputs[name] = t
+			}
+		}
 		err = s.alike(inputs)
 	}
 	switch {
@@ -178,19 +194,19 @@ func (s *Source) Pick(n int, seed uint64) *Source {
 // reader opens the kinds of sources.
 type reader struct{ o Options }
 
-// input returns the only input of the model.
+// input returns the only input of the model that is not a state.
 func (r reader) input() (Input, error) {
-	switch len(r.o.Inputs) {
-	case 0:
-		return Input{Name: "input"}, nil
-	case 1:
-		return r.o.Inputs[0], nil
-	}
 	var names []string
+	only := Input{Name: "input"}
 	for _, in := range r.o.Inputs {
-		names = append(names, in.Name)
+		if !in.Zero {
+			names, only = append(names, in.Name), in
+		}
 	}
-	return Input{}, fmt.Errorf("the model has inputs %s, this source feeds one; use .npz files with an array for each", strings.Join(names, ", "))
+	if len(names) > 1 {
+		return Input{}, fmt.Errorf("the model has inputs %s, this source feeds one; use .npz files with an array for each", strings.Join(names, ", "))
+	}
+	return only, nil
 }
 
 // preprocess returns the preprocessing asked for, or that of the kind of source.
@@ -210,10 +226,40 @@ func (in Input) accept(t tensor.Any) (tensor.Any, error) {
 		}
 		t = tensor.Cast(t, tensor.Float32)
 	}
-	if in.Shape != nil && !in.fits(t.Shape()[1:]) {
-		return nil, fmt.Errorf("one sample has shape %v, the model's input %q wants %v (-1 is any); change the preprocessing or the file", t.Shape()[1:], in.Name, in.Shape)
+	if in.Shape == nil {
+		return t, nil
 	}
-	return t, nil
+	row := t.Shape()[1:]
+	switch {
+	case in.fits(row):
+	case in.Batch > 0 && len(row) == len(in.Shape)+1 && row[in.Batch] == 1 && in.fits(slices.Delete(row.Clone(), in.Batch, in.Batch+1)):
+		row = slices.Delete(row.Clone(), in.Batch, in.Batch+1)
+	case in.Batch == NoBatch && len(in.Shape) == len(row)+1 && in.Shape[0] == 1 && in.fits(slices.Insert(row.Clone(), 0, 1)):
+		row = slices.Insert(row.Clone(), 0, 1)
+	default:
+		return nil, fmt.Errorf("one sample has shape %v, the model's input %q wants %v (-1 is any); change the preprocessing or the file", row, in.Name, in.Shape)
+	}
+	if in.Batch == 0 {
+		return t, nil
+	}
+	return tensor.ReshapeAny(t, in.whole(row)), nil
+}
+
+// whole returns the shape that the model is fed for a sample of shape row.
+func (in Input) whole(row tensor.Shape) tensor.Shape {
+	if in.Batch == NoBatch {
+		return row
+	}
+	return slices.Insert(row.Clone(), in.Batch, 1)
+}
+
+// zeros returns a sample of zeros; extents that are not known are 1.
+func (in Input) zeros() tensor.Any {
+	row := tensor.Shape{}
+	for _, d := range in.Shape {
+		row = append(row, max(d, 1))
+	}
+	return tensor.New[float32](in.whole(row)...)
 }
 
 // fits reports whether one sample of shape s is what the model wants.

@@ -120,7 +120,9 @@ func TestSources(t *testing.T) {
 		"alone.gz":               gz(idxBytes(0x0b, []byte{1, 0, 0, 0}, 2, 1)),
 		"square.npy":             npyBytes(square),
 	})
-	in := func(name string, dt tensor.DType, shape ...int) []Input { return []Input{{name, dt, shape}} }
+	in := func(name string, dt tensor.DType, shape ...int) []Input {
+		return []Input{{Name: name, DType: dt, Shape: shape}}
+	}
 	tests := []struct {
 		name, path string
 		o          Options
@@ -184,7 +186,7 @@ func TestSourceErrors(t *testing.T) {
 	none := Options{Preprocess: &Preprocess{}}
 	labels := func(f string) Options { return Options{Preprocess: &Preprocess{}, Labels: filepath.Join(dir, f)} }
 	want := func(dt tensor.DType, shape ...int) Options {
-		return Options{Preprocess: &Preprocess{}, Inputs: []Input{{"x", dt, shape}}}
+		return Options{Preprocess: &Preprocess{}, Inputs: []Input{{Name: "x", DType: dt, Shape: shape}}}
 	}
 	tests := []struct {
 		name, path string

@@ -77,7 +77,7 @@ func (p *placement) dynamicMatMul(o *op, version int) {
 }
 
 // floatDivisors leaves in float what is divided by: a grid has a 0, onto which small divisors round, as in a normalisation
-// written out by its parts. The value whose root, sum or reciprocal the divisor is counts as one too.
+// written out by its parts; and constant exponents. The value whose root, sum or reciprocal the divisor is counts as one too.
 func (p *placement) floatDivisors() {
 	for _, o := range p.ops {
 		switch o.typ {
@@ -85,6 +85,10 @@ func (p *placement) floatDivisors() {
 			p.floatDivisor(o.node.In(1))
 		case "Reciprocal", "Log":
 			p.floatDivisor(o.node.In(0))
+		case "Pow":
+			if q := p.quant[o.node.In(1)]; q != nil && p.g.Consts[o.node.In(1)] != nil {
+				q.enabled = false // a square whose 2 is a rounding error off has no value for negative bases
+			}
 		}
 	}
 }

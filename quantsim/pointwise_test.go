@@ -76,10 +76,11 @@ func TestWrittenOutPatterns(t *testing.T) {
 
 // TestSmallDivisors: a variance that a grid rounds to 0 must not be divided by.
 func TestSmallDivisors(t *testing.T) {
-	c := map[string]float32{"c_eps": 1e-9, "v_scale": 2, "w_": 1}
+	c := map[string]float32{"c_eps": 1e-9, "c_2": 2, "v_scale": 2, "w_": 1}
 	for name, graph := range map[string]string{
 		"layer norm":               centred + "n = Div d r\na = Mul n v_scale\ny = Add a v_scale",
 		"layer norm without scale": centred + "n = Div d r\ny = MatMul n w_",
+		"power":                    "a = Add x v_scale\ny = Pow a c_2",
 		"reciprocal":               "s = Mul x x\nv = ReduceMean s\ne = Add v c_eps\nr = Sqrt e\ni = Reciprocal r\ny = Mul x i",
 	} {
 		s, err := New(partsGraph(graph, c), DefaultConfig())

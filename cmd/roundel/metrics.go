@@ -18,10 +18,19 @@ type score struct {
 	noise    float64 // Σ (ŷ - y)²
 }
 
-// add counts one batch: out and ref are [N, ...] in float32, labels has N elements.
+// add counts one batch of len(labels) samples, of which out and ref hold the outputs one after the other. When they have
+// different sizes, as lists of boxes may, the output counts as all wrong.
 func (s *score) add(out, ref *tensor.Dense[float32], labels []int) {
-	n := out.Shape()[0]
+	n := len(labels)
 	width := out.Len() / max(n, 1)
+	if out.Len() != ref.Len() {
+		s.samples += n
+		for _, v := range ref.Data() {
+			s.signal += float64(float64(v) * float64(v))
+			s.noise += float64(float64(v) * float64(v))
+		}
+		return
+	}
 	for i := range n {
 		y, yr := out.Data()[i*width:(i+1)*width], ref.Data()[i*width:(i+1)*width]
 		top := argmax(y)

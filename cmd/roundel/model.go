@@ -47,22 +47,6 @@ func (l *loaded) prefix() string {
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
-// dataInputs describes what one sample must look like.
-func dataInputs(g *nn.Graph) []data.Input {
-	var ins []data.Input
-	for _, v := range g.Inputs {
-		in := data.Input{Name: v.Name, DType: v.Type.DType}
-		if v.Type.Ranked && len(v.Type.Dims) > 0 {
-			in.Shape = []int{}
-			for _, d := range v.Type.Dims[1:] {
-				in.Shape = append(in.Shape, d.Size)
-			}
-		}
-		ins = append(ins, in)
-	}
-	return ins
-}
-
 // foldedGraph returns the graph that rounding and simulation work on: constants and batch normalisation folded.
 func foldedGraph(ctx context.Context, g *nn.Graph) (*nn.Graph, *prepare.Report, error) {
 	folded, rep, err := prepare.Apply(ctx, g, prepare.DefaultConfig())
@@ -105,7 +89,9 @@ func (d *dataFlags) add(fs *flag.FlagSet) {
 // source is a data.Source cut to its first samples.
 type source struct {
 	*data.Source
-	n int
+	n     int
+	batch map[string]int // axis of the batch dimension of each input, or data.NoBatch
+	alone bool           // samples cannot share a batch
 }
 
 // Len returns the number of samples that are used.
@@ -118,7 +104,8 @@ func (s source) Sample(ctx context.Context, i int) (adaround.Batch, error) {
 }
 
 func (d *dataFlags) open(path string, g *nn.Graph) (source, error) {
-	o := data.Options{Inputs: dataInputs(g), Labels: d.labels}
+	inputs, alone := dataInputs(g)
+	o := data.Options{Inputs: inputs, Labels: d.labels}
 	if d.preprocess != "" {
 		p, err := data.ParsePreprocess(d.preprocess)
 		if err != nil {
@@ -137,7 +124,11 @@ func (d *dataFlags) open(path string, g *nn.Graph) (source, error) {
 	if d.limit > 0 {
 		n = min(n, d.limit)
 	}
-	return source{src, n}, nil
+	batch := map[string]int{}
+	for _, in := range inputs {
+		batch[in.Name] = in.Batch
+	}
+	return source{src, n, batch, alone}, nil
 }
 
 // fileName turns a tensor's name into one for a file.

@@ -368,7 +368,7 @@ func firstOutput(ctx context.Context, p *nn.Program, feeds map[string]tensor.Any
 	if err != nil {
 		return nil, err
 	}
-	y, err := tensor.As[float32](outs[name])
+	y, err := tensor.As[float32](tensor.Cast(outs[name], tensor.Float32))
 	if err != nil {
 		return nil, fmt.Errorf("output %q: %w", name, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"roundel/internal/atomicfile"
+	"roundel/nn"
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/quantsim"
@@ -103,6 +104,9 @@ func atOpset(m *onnx.Model, v int64) (*onnx.Model, error) {
 		return m, nil
 	}
 	g, err := convert.ToGraph(m)
+	if err == nil {
+		err = nn.Infer(g) // some operators can only be written when their rank is known
+	}
 	if err != nil {
 		return nil, err
 	}
