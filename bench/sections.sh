@@ -11,7 +11,8 @@ run_gemm() {
 		cat <<-'EOF'
 			Float32 products, out-channels x pixels x K; ours with weights packed before, as in a network. A peer gets plain
 			operands in whichever order suits it best. Columns peer/ours are its time divided by ours: above 1 we are faster.
-			Medians over the rounds, best in parentheses; "of peak" is against a register-only multiply-add loop timed in the same turns.
+			Medians over the rounds, best in parentheses; "of peak" is against a register-only multiply-add loop timed in the same turns,
+			with as many threads. After a turn of several threads of a peer, nobody starts before they sleep.
 
 		EOF
 		"$tmp/ops" -kind gemm -threads "$THREADS" -rounds $rounds -python "$PYTHON" -peers $peers -gopeers "$gopeers"
@@ -28,7 +29,7 @@ run_conv() {
 		cat <<-'EOF'
 			One float32 convolution with bias and clamp to [0, 6], 224-pixel networks' shapes, padding included; ONNX Runtime on a model of that
 			one operator. "ort/ours" is its whole run, with its own copies into and out of a blocked layout; "ort op/ours" the
-			operator alone, from its profile. Above 1 we are faster. Medians, best in parentheses.
+			operator alone, from its profile (one thread only). Above 1 we are faster. Medians, best in parentheses.
 
 		EOF
 		"$tmp/ops" -kind conv -threads "$THREADS" -rounds $rounds -python "$PYTHON"
@@ -44,7 +45,7 @@ run_models() {
 		for t in $(echo "$THREADS" | tr , ' '); do
 			for b in 1 32; do
 				n=$((b == 1 ? 4 * rounds : rounds))
-				"$tmp/models" -batch $b -threads "$t" -rounds $n -each $((b == 1 ? 3 : 1)) -python "$PYTHON" "$shared/models/mobilenet_v2.onnx" "$shared/models/resnet18_random.onnx"
+				"$tmp/models" -batch $b -threads "$t" -rounds $n -each $((b == 1 ? 5 : 1)) -python "$PYTHON" "$shared/models/mobilenet_v2.onnx" "$shared/models/resnet18_random.onnx"
 			done
 		done
 		printf '```\n\nAVX2 only, one thread (ONNX Runtime cannot be restricted, and keeps its AVX-512):\n\n```\n'

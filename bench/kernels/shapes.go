@@ -93,6 +93,7 @@ func elementwise(p *tensor.Pool) []*contender {
 	const n = 1 << 16
 	k := p.Kernels()
 	a, b, dst := random(n), random(n), make([]float32, n)
+	weights := random(1000 * 1280)
 	q := tensor.FakeQuant{Scale: 0.01, ZeroPoint: 128, QMin: 0, QMax: 255}
 	return []*contender{
 		{name: "elem qdq", bytes: 8 * n, run: func() { tensor.QuantDequant(dst, a, q, k) }},
@@ -100,5 +101,7 @@ func elementwise(p *tensor.Pool) []*contender {
 		{name: "elem clamp", bytes: 8 * n, run: func() { k.Clamp(dst, a, 0, 6) }},
 		{name: "elem axpy", bytes: 12 * n, run: func() { k.Axpy(dst, a, 0.5) }},
 		{name: "elem minMax", bytes: 4 * n, run: func() { k.MinMax(a) }},
+		// what reading the weights of the product 1000x1x1280 costs
+		{name: "read 5 MB", bytes: 4 * 1000 * 1280, run: func() { k.MinMax(weights) }},
 	}
 }

@@ -39,7 +39,7 @@ func (r *report) header(t int) []string {
 	h := []string{"shape", "MFLOP", "ours µs", "GFLOP/s", "of peak"}
 	for _, name := range r.peers(t) {
 		h = append(h, name+"/ours")
-		if name == "ort" {
+		if name == "ort" && t == 1 {
 			h = append(h, "ort op/ours")
 		}
 	}
@@ -63,7 +63,7 @@ func (r *report) add(s shape) {
 		for _, name := range r.peers(t) {
 			p := r.find(name, t)
 			row = append(row, ratio(p.times, ours.times))
-			if name == "ort" {
+			if name == "ort" && t == 1 {
 				row = append(row, ratio(p.inner, ours.times))
 			}
 		}
