@@ -182,6 +182,9 @@ func (t *Tile) outputFits() bool {
 //	for (o, w) in Taps { s = fma(Src[Off+o+p*LDS+c], W[w+c], s) }
 //	Dst[p*LDD+c] = clamp(s+Bias[c], Lo, Hi)
 //
+// Dst may be Src or W only if there is one tap, {0, 0}, with Off = 0 and LDS = LDD, and
+// N is a multiple of 8: otherwise kernels without lane masks compute the last channels
+// in two vectors that overlap, the second from what the first has written.
 // It panics if an operand is too short.
 func (k *Kernels) Depthwise(t *DwTile) {
 	if t.N <= 0 {
