@@ -34,8 +34,8 @@ type lagged struct {
 // iterations; a continued one until V may have moved by lagStep.
 const (
 	lagReach = 0.2
-	lagMost  = 100
-	lagStep  = 0.005
+	lagMost  = 250
+	lagStep  = 0.01
 )
 
 // lagColumns is the largest number of columns for which the product with G is no dearer than a batch of positions.
