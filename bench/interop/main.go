@@ -28,6 +28,7 @@ import (
 	"roundel/quantsim"
 	"roundel/quantsim/encoding"
 	"roundel/quantsim/export"
+	"roundel/quantsim/integer"
 	"roundel/tensor"
 )
 
@@ -58,7 +59,11 @@ var precisions = []precision{
 	{"w8a8_per_tensor", 8, 8, "default_per_tensor", encoding.SchemeTF},
 	{"w4a8", 4, 8, "default", encoding.SchemeTFEnhanced},
 	{"w8a16", 8, 16, "default", encoding.SchemeTF},
+	{exactName, 8, 8, "default", encoding.SchemeTF},
 }
+
+// exactName is the precision whose scales are powers of two (powersOfTwo).
+const exactName = "w8a8_exact"
 
 // result is what measure.json of a case holds.
 type result struct {
@@ -68,6 +73,8 @@ type result struct {
 	CalibrateSeconds          float64
 	CalibrateFloatSeconds     float64 // of the calibration images, without calibrating
 	ParamBits, ActivationBits int
+	IntegerNodes              int      // computed in whole numbers by package integer
+	FloatNodes                []string // not
 }
 
 type settings struct {
@@ -158,6 +165,14 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 	if err := r.measure(float, s, calib, x[0]); err != nil {
 		return nil, err
 	}
+	if p.name == exactName {
+		if s, err = powersOfTwo(g, s, cfg); err != nil {
+			return nil, err
+		}
+		if float, err = nn.Compile(s.Graph(), nn.CompileOptions{Pool: tensor.NewPool(o.workers, asm.Best())}); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
@@ -223,7 +238,24 @@ func (r *result) write(float *nn.Program, s *quantsim.Sim, base *onnx.Model, x m
 	if err != nil {
 		return err
 	}
-	for name, v := range map[string]tensor.Any{"x": x[s.Graph().Inputs[0].Name], "float": want[output], "sim": got[output]} {
+	files := map[string]tensor.Any{"x": x[s.Graph().Inputs[0].Name], "float": want[output], "sim": got[output]}
+	if r.ActivationBits <= 8 {
+		m, err := integer.Lower(s)
+		if err != nil {
+			return err
+		}
+		p, err := m.Compile(nn.CompileOptions{})
+		if err != nil {
+			return err
+		}
+		whole, err := p.Run(ctx, x)
+		if err != nil {
+			return err
+		}
+		r.IntegerNodes, r.FloatNodes = len(m.Integer), m.Float
+		files["integer"] = whole[output]
+	}
+	for name, v := range files {
 		if err := data.WriteNpy(filepath.Join(dir, name+".npy"), v); err != nil {
 			return err
 		}
