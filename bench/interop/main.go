@@ -253,6 +253,11 @@ func (r *result) write(float *nn.Program, s *quantsim.Sim, base *onnx.Model, x m
 			return err
 		}
 		r.IntegerNodes, r.FloatNodes = len(m.Integer), m.Float
+		// ONNX Runtime has integer kernels for 8-bit weights: 4 bits go into a container of 8.
+		o := export.Options{NoModel: true, QDQ: true, QDQModel: export.QDQOptions{KeepOpset: true}}
+		if err := export.Write(s, base, dir, "net-int8", o); err != nil {
+			return err
+		}
 		files["integer"] = whole[output]
 	}
 	for name, v := range files {

@@ -3,8 +3,9 @@
     qdq_ort.py FOLDER [--json FILE]
 
 Graph optimisations are off, because they replace pairs by integer kernels whose
-accumulation differs; --optimised runs with them, as a target would. Exits with 1 if a
-case keeps less than 40 dB or another top-1 class than our simulation.
+accumulation differs; --optimised runs with them, as a target would. Our integer form
+of the simulation (integer.npy) is compared with those kernels. Exits with 1 if a case keeps less
+than 40 dB or another top-1 class than that, or, without it, than our simulation.
 """
 import argparse
 import json
@@ -48,7 +49,18 @@ def main():
         ours = run(case / "net.onnx", x)
         # How far the same file is from itself when sums are made in another order.
         again = run(case / "net_qdq.onnx", x, not args.optimised)
+        whole = None
+        if (case / "integer.npy").exists():
+            want = np.load(case / "integer.npy")
+            have = run(case / "net-int8_qdq.onnx", x, True)
+            whole = {
+                "same_top1": float((have.argmax(-1) == want.argmax(-1)).mean()),
+                "sqnr": sqnr(have, want),
+                "identical": float((have == want).mean()),
+                "sqnr_sim": sqnr(sim, want),
+            }
         r = {
+            "integer": whole,
             "case": case.name,
             "images": len(x),
             "same_top1": float((qdq.argmax(-1) == sim.argmax(-1)).mean()),
@@ -62,7 +74,10 @@ def main():
             "qdq_bytes": (case / "net_qdq.onnx").stat().st_size,
         }
         results.append(r)
-        bad += r["same_top1"] < 1 or r["sqnr_qdq_sim"] < args.limit
+        judged = whole or {"same_top1": r["same_top1"], "sqnr": r["sqnr_qdq_sim"]}
+        bad += judged["same_top1"] < 1 or judged["sqnr"] < args.limit
+        if whole:
+            print(f"{r['case']:34s} integer kernels, our integer form: same top-1 {whole['same_top1']:.2%}, {whole['sqnr']:.1f} dB ({whole['identical']:.2%} identical)")
         print(f"{r['case']:34s} same top-1 {r['same_top1']:.2%} of {r['images']}, QDQ vs simulation {r['sqnr_qdq_sim']:.1f} dB"
               f" ({r['identical']:.1%} identical), ONNX Runtime with and without optimisation {r['sqnr_ort_ort']:.1f} dB"
               f" (same top-1 {r['ort_same_top1']:.2%}), simulation vs float {r['sqnr_sim_float']:.1f} dB,"
