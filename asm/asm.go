@@ -69,12 +69,16 @@ type Kernels struct {
 	Lanes int    // panels are multiples of Lanes columns wide
 	MP    int    // most pixels of a Depthwise tile
 	MW    int    // most pixels of a DepthwiseRow tile
+	// WideNR is the width of a wide panel, which takes the place of a full one and a
+	// narrow one at the end; 0 if these kernels have none. Gemm multiplies it in tiles
+	// of at most WideMR rows, GemmTN does not.
+	WideNR, WideMR int
 	// RowPanels is how many panels GemmRow multiplies by; 0 if these kernels have none.
 	RowPanels int
 	// SplitAt is the only row at which a tile may be split, or 0 if any will do.
 	SplitAt int
 
-	gemm   [][]tileFunc // [vectors-1][rows-1]
+	gemm   [][]tileFunc // [vectors-1][rows-1], the last may be for wide panels
 	gemmTN [][]tileFunc
 	// gemmPair, if any, is for tiles of more than Lanes and at most 1.5*Lanes columns.
 	gemmPair []tileFunc // [rows-1]

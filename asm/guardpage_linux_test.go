@@ -35,14 +35,18 @@ func TestNoOverread(t *testing.T) {
 	inf := float32(math.Inf(1))
 	forEachISA(t, func(t *testing.T, k *Kernels) {
 		for rows := 1; rows <= k.MR; rows++ {
-			for cols := 1; cols <= k.NR; cols++ {
+			for cols := 1; cols <= max(k.NR, k.WideNR); cols++ {
+				if cols > k.NR && rows > k.WideMR {
+					continue
+				}
 				depth := 1 + (rows+cols)%9
 				w := (cols + k.Lanes - 1) / k.Lanes * k.Lanes
 				x := Tile{A: end(a, rows*depth), B: end(b, depth*w), C: end(c, rows*cols), Bias: end(bias, cols), Taps: []int{0},
 					LDC: cols, LDA: depth, LDB: w, K: depth, Rows: rows, Cols: cols, Split: rows, Acc: cols % 2, Lo: -inf, Hi: inf}
 				k.Gemm(&x)
-				x.LDA = rows
-				k.GemmTN(&x)
+				if x.LDA = rows; cols <= k.NR {
+					k.GemmTN(&x)
+				}
 			}
 		}
 		for pix := 1; pix <= k.MP; pix++ {

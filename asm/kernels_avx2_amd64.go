@@ -80,6 +80,18 @@ func gemmTNF32_5x16_avx2(t *Tile)
 func gemmTNF32_6x16_avx2(t *Tile)
 
 //go:noescape
+func gemmF32_1x24_avx2(t *Tile)
+
+//go:noescape
+func gemmF32_2x24_avx2(t *Tile)
+
+//go:noescape
+func gemmF32_3x24_avx2(t *Tile)
+
+//go:noescape
+func gemmF32_4x24_avx2(t *Tile)
+
+//go:noescape
 func gemmRowF32_avx2(t *Tile)
 
 //go:noescape
@@ -255,6 +267,12 @@ func tableAVX2() Kernels {
 				gemmF32_5x16_avx2,
 				gemmF32_6x16_avx2,
 			},
+			{
+				gemmF32_1x24_avx2,
+				gemmF32_2x24_avx2,
+				gemmF32_3x24_avx2,
+				gemmF32_4x24_avx2,
+			},
 		},
 		gemmTN: [][]tileFunc{
 			{
@@ -274,6 +292,7 @@ func tableAVX2() Kernels {
 				gemmTNF32_6x16_avx2,
 			},
 		},
+		WideNR: 24, WideMR: 4,
 		RowPanels: 4, gemmRow: gemmRowF32_avx2,
 		dw: []dwFunc{
 			dwF32_1_avx2,

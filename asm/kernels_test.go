@@ -241,6 +241,9 @@ func testGemm(t *testing.T, tn bool) {
 		}
 		for depth := 1; depth <= 70; depth++ {
 			newGemmCase(r, k, k.MR, k.NR, depth, 0, tn).run(t, k, tn)
+			for cols := k.NR + 1; cols <= k.WideNR && !tn; cols++ {
+				newGemmCase(r, k, 1+depth%k.WideMR, cols, depth, depth%3*10, tn).run(t, k, tn)
+			}
 		}
 	})
 }

@@ -150,22 +150,23 @@ func (c *PackedConv) appendTaps(taps []int, col, pitch int) []int {
 // covers neighbouring pixels of one row, or of two where the kernel can split there.
 func (j *convJob) pixels(t *asm.Tile, src []float32, r0, r1 int, pn panel) {
 	p, k := &j.c.p, &j.c.k
+	most := pn.rows(k)
 	skip := p.StrideH*j.pitch - j.ow*t.LDA // from the end of a row of pixels to the next
 	q, end := 0, (r1-r0)*j.ow
 	for q < end {
 		y, x := q/j.ow, q%j.ow
 		left := j.ow - x // pixels to the end of this row
-		n := tileRows(left, k.MR)
+		n := tileRows(left, most)
 		t.Split, t.Skip = n, 0
-		if next := min(end-q-left, j.ow); next > 0 && left < k.MR && (k.SplitAt == 0 || k.SplitAt == left) {
-			n = min(k.MR, left+next)
+		if next := min(end-q-left, j.ow); next > 0 && left < most && (k.SplitAt == 0 || k.SplitAt == left) {
+			n = min(most, left+next)
 			t.Split, t.Skip = left, skip
 		}
 		t.Rows = n
 		t.A = src[y*p.StrideH*j.pitch+x*t.LDA:]
 		t.C = j.dst[(r0*j.ow+q)*t.LDC+pn.col:]
 		q += n
-		t.Ahead = pn.ahead(t, tilesOf(end-q, k.MR), tilesOf(end, k.MR))
+		t.Ahead = pn.ahead(t, tilesOf(end-q, most), tilesOf(end, most))
 		k.Gemm(t)
 	}
 }

@@ -152,11 +152,12 @@ func (j *gemmJob) multiply(t *asm.Tile, a []float32, row, end, k0, k1 int, pn pa
 	if j.gram {
 		end = min(end, pn.col+pn.cols) // the rest is below the diagonal
 	}
+	most := pn.rows(&j.k)
 	for r := row; r < end; r += t.Rows {
-		t.Rows = tileRows(end-r, j.k.MR)
+		t.Rows = tileRows(end-r, most)
 		t.Split = t.Rows
 		t.C = j.c[r*j.ldc+pn.col:]
-		t.Ahead = pn.ahead(t, tilesOf(end-r-t.Rows, j.k.MR), tilesOf(end-row, j.k.MR))
+		t.Ahead = pn.ahead(t, tilesOf(end-r-t.Rows, most), tilesOf(end-row, most))
 		switch {
 		case t.K == 0:
 			t.A = nil
@@ -180,7 +181,7 @@ func (j *gemmJob) rowPanels(t *asm.Tile, a []float32, row, end, k0, k1 int, pane
 	}
 	for ; len(panels)-done >= n; done += n {
 		pn, last := panels[done], panels[done+n-1]
-		if pn.next == 0 || last.cols < j.k.NR {
+		if pn.next == 0 || last.cols != j.k.NR {
 			break
 		}
 		// The panels lie one after the other in one buffer.

@@ -20,6 +20,9 @@ func (j *gemmJob) bindB(b []float32, ldb int, trans bool) {
 		return
 	}
 	j.scratch = j.p.borrow(packedLen(&j.k, j.depth, j.n))
+	if j.tn {
+		j.k.WideNR = 0
+	}
 	j.panels = appendPanels(j.panels, &j.k, j.scratch, j.depth, j.n, 0)
 	for _, pn := range j.panels {
 		if trans {

@@ -2,8 +2,8 @@ package tensor
 
 import "roundel/asm"
 
-// panel is a strip of at most NR columns of the right operand, the unit that a GEMM
-// kernel multiplies by. Row k of it starts at b[k*ld].
+// panel is a strip of columns of the right operand, at most NR or WideNR of them, the
+// unit that a GEMM kernel multiplies by. Row k of it starts at b[k*ld].
 //
 // A panel that is read in place may end closer to the end of the operand than a
 // kernel reads: then its last rows have a copy at end.
@@ -29,6 +29,14 @@ func (pn *panel) ahead(t *asm.Tile, left, tiles int) int {
 	return pn.next + part*t.K*len(t.Taps)*asm.AheadStep
 }
 
+// rows returns the most rows of a tile against the panel.
+func (pn *panel) rows(k *asm.Kernels) int {
+	if pn.cols > k.NR {
+		return k.WideMR
+	}
+	return k.MR
+}
+
 // panelWidth returns cols rounded up to the lanes of k: the width a panel is stored in.
 func panelWidth(k *asm.Kernels, cols int) int {
 	return (cols + k.Lanes - 1) / k.Lanes * k.Lanes
@@ -41,10 +49,13 @@ func packedLen(k *asm.Kernels, depth, n int) int {
 }
 
 // appendPanels lays n columns of the given depth out in buf, which has packedLen
-// elements, as full panels and a narrower last one. It fills nothing in.
+// elements, as full panels and a narrower or wider last one. It fills nothing in.
 func appendPanels(ps []panel, k *asm.Kernels, buf []float32, depth, n, col int) []panel {
-	for c := 0; c < n; c += k.NR {
-		cols := min(k.NR, n-c)
+	for c, cols := 0, 0; c < n; c += cols {
+		cols = min(k.NR, n-c)
+		if n-c <= k.WideNR {
+			cols = n - c
+		}
 		w := panelWidth(k, cols)
 		ps = append(ps, panel{b: buf[:depth*w], ld: w, col: col + c, cols: cols, next: depth * w})
 		buf = buf[depth*w:]

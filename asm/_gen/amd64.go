@@ -26,6 +26,9 @@ func generateAMD64(a isa) ([]file, error) {
 			genGemmTNF32(g, rows, vecs)
 		}
 	}
+	for rows := 1; rows <= g.wide; rows++ {
+		genGemmF32(g, rows, wideVec)
+	}
 	if g.masks {
 		for rows := 1; rows <= g.mr; rows++ {
 			genGemmPairF32(g, rows)
@@ -57,7 +60,7 @@ func generateAMD64(a isa) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	stubs, err := stubs(a.name, a.title, table{a.mr, a.lanes, maxVecs, maxPix, a.mw, a.masks, rowPanels})
+	stubs, err := stubs(a.name, a.title, table{a.mr, a.lanes, maxVecs, maxPix, a.mw, a.masks, rowPanels, a.wide})
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +87,7 @@ type table struct {
 	mr, lanes, vecs, pix, row int
 	pairs                     bool // of rows, for panels of 1.5 vectors
 	rowPanels                 int  // 0 for no GemmRow
+	wide                      int  // most rows of a tile with one more vector, 0 for none
 }
 
 // stubs returns the Go declarations of the kernels of one instruction set and the
@@ -102,6 +106,9 @@ func stubs(name, title string, t table) ([]byte, error) {
 				p("//go:noescape\nfunc %s_%dx%d_%s(t *Tile)\n", kind, r, v*t.lanes, name)
 			}
 		}
+	}
+	for r := 1; r <= t.wide; r++ {
+		p("//go:noescape\nfunc gemmF32_%dx%d_%s(t *Tile)\n", r, (t.vecs+1)*t.lanes, name)
 	}
 	for r := 1; r <= t.mr && t.pairs; r++ {
 		p("//go:noescape\nfunc gemmPairF32_%dx%d_%s(t *Tile)\n", r, t.lanes*3/2, name)
@@ -134,7 +141,17 @@ func stubs(name, title string, t table) ([]byte, error) {
 			}
 			p("},")
 		}
+		if kind == "gemmF32" && t.wide > 0 {
+			p("{")
+			for r := 1; r <= t.wide; r++ {
+				p("%s_%dx%d_%s,", kind, r, (t.vecs+1)*t.lanes, name)
+			}
+			p("},")
+		}
 		p("},")
+	}
+	if t.wide > 0 {
+		p("WideNR: %d, WideMR: %d,", (t.vecs+1)*t.lanes, t.wide)
 	}
 	if t.pairs {
 		p("gemmPair: []tileFunc{")

@@ -119,7 +119,7 @@ func generateNEON() ([]file, error) {
 	}
 	neonElementwise(t)
 	neonPeak(t)
-	stubs, err := stubs("neon", "NEON", table{neonRows, neonLanes, neonVecs, neonPix, neonPix, false, 0})
+	stubs, err := stubs("neon", "NEON", table{neonRows, neonLanes, neonVecs, neonPix, neonPix, false, 0, 0})
 	if err != nil {
 		return nil, err
 	}

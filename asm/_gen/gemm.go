@@ -192,6 +192,9 @@ func (g *gen) mulRow(i, vecs int, src operand.Mem) {
 		return
 	}
 	a := g.top(1 - i%2) // alternate, so that a broadcast need not wait
+	if vecs == wideVec {
+		a = g.top(0)
+	}
 	g.VBROADCASTSS(src, a)
 	for v := range vecs {
 		g.VFMADD231PS(a, g.top(3-v), g.acc(i, v, vecs))
@@ -212,9 +215,10 @@ func (g *gen) initAcc(rows, vecs int) {
 	g.MOVQ(m(r.t, tileCols), reg.RCX)
 	g.colMasks(vecs, reg.RCX, r.tmp)
 	g.eachRow(rows, func(i int, c reg.GPPhysical) {
-		for v := range vecs {
-			g.loadMasked(m(c, v*4*g.lanes), v, g.acc(i, v, vecs))
+		for v := range vecs - 1 {
+			g.VMOVUPS(m(c, v*4*g.lanes), g.acc(i, v, vecs))
 		}
+		g.loadMasked(m(c, (vecs-1)*4*g.lanes), vecs-1, g.acc(i, vecs-1, vecs))
 	})
 	g.Label("start")
 }
@@ -242,8 +246,9 @@ func (g *gen) biasAndClamp(rows, vecs int) {
 	g.JZ(operand.LabelRef("clamp"))
 	g.MOVQ(m(r.t, tileCols), reg.RCX)
 	g.colMasks(vecs, reg.RCX, r.tmp)
-	for v := range vecs {
-		g.loadMasked(m(r.b, v*4*g.lanes), v, g.top(3-v))
+	g.loadMasked(m(r.b, (vecs-1)*4*g.lanes), vecs-1, g.top(4-vecs)) // first, as it needs a mask that the others overwrite
+	for v := range vecs - 1 {
+		g.VMOVUPS(m(r.b, v*4*g.lanes), g.top(3-v))
 	}
 	for i := range rows {
 		for v := range vecs {
@@ -282,9 +287,10 @@ func (g *gen) storeTile(rows, vecs int) {
 	g.Label("partial")
 	g.colMasks(vecs, reg.RCX, r.tmp)
 	g.eachRow(rows, func(i int, c reg.GPPhysical) {
-		for v := range vecs {
-			g.storeMasked(g.acc(i, v, vecs), v, m(c, v*4*g.lanes))
+		for v := range vecs - 1 { // a tile has no vector without columns
+			g.VMOVUPS(g.acc(i, v, vecs), m(c, v*4*g.lanes))
 		}
+		g.storeMasked(g.acc(i, vecs-1, vecs), vecs-1, m(c, (vecs-1)*4*g.lanes))
 	})
 }
 

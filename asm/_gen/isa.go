@@ -16,6 +16,7 @@ type isa struct {
 	title string // for identifiers
 	lanes int    // float32 per vector
 	mr    int    // rows of the largest tile
+	wide  int    // rows of the largest tile of wideVec vectors, 0 for none
 	mw    int    // pixels of the largest depthwise row tile
 	split int    // rows of a tile that share one base pointer; see rowAddr
 	regs  []reg.VecPhysical
@@ -23,7 +24,7 @@ type isa struct {
 }
 
 var isas = map[string]isa{
-	"avx2": {name: "avx2", title: "AVX2", lanes: 8, mr: 6, mw: 8, regs: []reg.VecPhysical{
+	"avx2": {name: "avx2", title: "AVX2", lanes: 8, mr: 6, wide: 4, mw: 8, regs: []reg.VecPhysical{
 		reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
 		reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15}},
 	"avx512": {name: "avx512", title: "AVX512", lanes: 16, mr: 14, mw: 12, split: 7, masks: true, regs: []reg.VecPhysical{
@@ -35,6 +36,7 @@ var isas = map[string]isa{
 
 const (
 	maxVecs = 2  // vectors of a full panel
+	wideVec = 3  // vectors of a wide panel (AVX2), which has tiles of few rows
 	maxPix  = 12 // pixels of a depthwise tile
 )
 
@@ -76,7 +78,7 @@ func (g *gen) end() {
 	g.RET()
 }
 
-// Lane masks of a partial vector: K1.. on AVX-512, the last two vectors on AVX2.
+// Lane masks of a partial vector: K1.. on AVX-512, the last vectors on AVX2.
 
 // colMasks sets the masks of the n vectors of a tile from a number of columns in
 // cols, which it may change. tmp is scratch.
@@ -93,10 +95,10 @@ func (g *gen) colMasks(n int, cols, tmp reg.GPPhysical) {
 		}
 		return
 	}
-	g.LEAQ(g.data.Offset(4*2*g.lanes), tmp)
+	g.LEAQ(g.data.Offset(4*maxVecs*g.lanes), tmp)
 	g.SHLQ(operand.U8(2), cols)
 	g.SUBQ(cols, tmp)
-	for i := range n {
+	for i := max(n-maxVecs, 0); i < n; i++ {
 		g.VMOVUPS(m(tmp, 32*i), g.top(i))
 	}
 }
