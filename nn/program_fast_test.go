@@ -194,3 +194,76 @@ func TestFastDilatedConv(t *testing.T) {
 	}
 	checkFast(t, cases)
 }
+
+func TestFastSequence(t *testing.T) {
+	conv := func(attrs map[string]any, dims ...int) func(s *sketch) string {
+		return func(s *sketch) string {
+			return s.node("Conv", attrs, "x0", s.weight(dims[1]*dims[2], dims...), s.constant(s.random(dims[0])))
+		}
+	}
+	signal := tensor.Shape{1, 6, 50}
+	rnn := func(op, direction string, gates int, states bool) func(s *sketch) string {
+		return func(s *sketch) string {
+			const in, hid = 7, 11
+			nd := 1
+			if direction == "bidirectional" {
+				nd = 2
+			}
+			args := []string{"x0", s.weight(in, nd, gates*hid, in), s.weight(hid, nd, gates*hid, hid), s.constant(s.random(nd, 2*gates*hid))}
+			if states {
+				args = append(args, "", s.constant(s.random(nd, 9, hid)))
+			}
+			y := s.node(op, map[string]any{"hidden_size": hid, "direction": direction, "linear_before_reset": 1}, args...)
+			return y
+		}
+	}
+	steps := tensor.Shape{5, 9, 7}
+	checkFast(t, []fastCase{
+		{"conv", signal, conv(map[string]any{"strides": []int64{2}, "pads": []int64{1, 2}}, 9, 6, 5), 1e-5},
+		{"grouped", signal, conv(map[string]any{"group": 2, "dilations": []int64{3}}, 8, 3, 4), 1e-5},
+		{"depthwise", signal, conv(map[string]any{"group": 6}, 6, 1, 3), 1e-5},
+	})
+	for _, c := range []fastCase{
+		{"lstm", steps, rnn("LSTM", "forward", 4, false), 1e-5},
+		{"lstm both ways", steps, rnn("LSTM", "bidirectional", 4, true), 1e-5},
+		{"gru", steps, rnn("GRU", "reverse", 3, true), 1e-5},
+		{"gru both ways", steps, rnn("GRU", "bidirectional", 3, false), 1e-5},
+	} {
+		t.Run(c.name, func(t *testing.T) { checkRecurrent(t, c) })
+	}
+}
+
+// checkRecurrent is checkFast for a layer whose first axis is time.
+func checkRecurrent(t *testing.T, c fastCase) {
+	s := newSketch(5, c.shape)
+	s.g.Inputs[0].Type.Dims = knownDims(c.shape)
+	s.output(c.build(s))
+	feeds := map[string]tensor.Any{"x0": s.random(c.shape...)}
+	want, err := Eval(context.Background(), s.g, feeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first map[string]tensor.Any
+	for _, k := range asm.Available() {
+		for _, workers := range []int{1, 3} {
+			p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(workers, k)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Run(context.Background(), feeds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := p.variants[0].plan.boxes; n > 0 {
+				t.Fatalf("%d values are computed by the reference", n)
+			}
+			if first == nil {
+				first = got
+			}
+			for name := range want {
+				compareNear(t, name+" "+k.ISA, got[name], want[name], c.bound)
+				compareBits(t, name+" "+k.ISA, got[name], first[name])
+			}
+		}
+	}
+}

@@ -8,7 +8,9 @@ import (
 // lowerings are the operators with fast paths. A function returns false, having
 // added nothing, when this node is not one it can do.
 var lowerings = map[string]func(*builder, *group) (bool, error){
-	"Conv":               lowerConv,
+	"Conv":               lowerAnyConv,
+	"LSTM":               lowerRecurrent,
+	"GRU":                lowerRecurrent,
 	"Gemm":               lowerProduct,
 	"MatMul":             lowerProduct,
 	"Add":                lowerBinary,
@@ -88,6 +90,10 @@ func (b *builder) generic(n *Node) error {
 		out[i] = b.newBox(size)
 		writes = append(writes, out[i])
 	}
+	eval := func(args []tensor.Any) ([]tensor.Any, error) { return evalNode(n, args) }
+	if br := b.newBranches(n); br != nil {
+		eval = br.eval
+	}
 	b.add(&step{node: n, reads: used, writes: writes, run: func(m *machine) error {
 		args := make([]tensor.Any, len(in))
 		for i, v := range in {
@@ -95,7 +101,7 @@ func (b *builder) generic(n *Node) error {
 				args[i] = m.any(v, bufs[i])
 			}
 		}
-		res, err := evalNode(n, args)
+		res, err := eval(args)
 		if err != nil {
 			return err
 		}
