@@ -244,15 +244,18 @@ func (c *calibration) pass(feeds map[string]tensor.Any, see func(*encoding.Batch
 // finish turns statistics into encodings.
 func (c *calibration) finish() error {
 	var errs []error
+	var starved, names []string
 	done := map[*quantizer]bool{}
-	var starved []string
 	for _, name := range c.taps {
-		q := c.s.quant[name]
-		if done[q] {
-			continue
+		if q := c.s.quant[name]; !done[q] {
+			done[q], names = true, append(names, name)
 		}
-		done[q] = true
-		e, err := c.analyzers[q].Encoding()
+	}
+	// Searching the candidates of a histogram scheme takes as long as some images.
+	found, failed := make([]*encoding.Encoding, len(names)), make([]error, len(names))
+	c.s.workers().For(len(names), func(_, i int) { found[i], failed[i] = c.analyzers[c.s.quant[names[i]]].Encoding() })
+	for i, name := range names {
+		q, e, err := c.s.quant[name], found[i], failed[i]
 		switch {
 		case errors.Is(err, encoding.ErrNoData):
 			starved = append(starved, name)

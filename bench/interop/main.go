@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,6 +83,8 @@ type settings struct {
 	calib, eval       int
 	workers           int
 	keepCalib         bool
+	rounds            int
+	exactName         bool
 }
 
 func main() {
@@ -92,6 +95,8 @@ func main() {
 	flag.IntVar(&o.calib, "calib", 64, "calibration images")
 	flag.IntVar(&o.eval, "eval", 128, "evaluation images")
 	flag.IntVar(&o.workers, "workers", 2, "workers")
+	flag.BoolVar(&o.exactName, "exact-name", false, "-only is the whole name of a case")
+	flag.IntVar(&o.rounds, "rounds", 1, "times are medians of so many")
 	flag.BoolVar(&o.keepCalib, "keep-calib", false, "write the calibration batches too, for aimet.py")
 	load := flag.String("load", "", "instead: run the simulation of -base with the encodings of this file on x.npy beside it, and write -result")
 	base := flag.String("base", "", "with -load: float model; if it is the same file, a QDQ model to import")
@@ -115,12 +120,13 @@ func run(o settings) error {
 	}
 	for _, n := range networks {
 		for _, p := range precisions {
-			if name := n.name + "-" + p.name; strings.Contains(name, o.only) {
+			if name := n.name + "-" + p.name; name == o.only || !o.exactName && strings.Contains(name, o.only) {
 				r, err := one(o, n, p, filepath.Join(o.out, name))
 				if err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
-				fmt.Printf("%-32s simulation %.2f x float, calibration %.2f x float\n", name, r.SimSeconds/r.FloatSeconds, r.CalibrateSeconds/r.CalibrateFloatSeconds)
+				fmt.Printf("%-32s simulation %.2f x float, calibration %.2f x float (%.3f and %.3f s of float)\n", name,
+					r.SimSeconds/r.FloatSeconds, r.CalibrateSeconds/r.CalibrateFloatSeconds, r.FloatSeconds, r.CalibrateFloatSeconds)
 			}
 		}
 	}
@@ -162,7 +168,7 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.measure(float, s, calib, x[0]); err != nil {
+	if err := r.measure(float, s, calib, x[0], max(o.rounds, 1)); err != nil {
 		return nil, err
 	}
 	if p.name == exactName {
@@ -187,7 +193,7 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 }
 
 // measure times float and simulation, calibrating on the way.
-func (r *result) measure(float *nn.Program, s *quantsim.Sim, calib []map[string]tensor.Any, x map[string]tensor.Any) error {
+func (r *result) measure(float *nn.Program, s *quantsim.Sim, calib []map[string]tensor.Any, x map[string]tensor.Any, rounds int) error {
 	ctx := context.Background()
 	timed := func(dst *float64, f func() error) error {
 		start := time.Now()
@@ -195,6 +201,7 @@ func (r *result) measure(float *nn.Program, s *quantsim.Sim, calib []map[string]
 		*dst = time.Since(start).Seconds()
 		return err
 	}
+	var all []result
 	pass := func() error {
 		for _, b := range calib {
 			if _, err := float.Run(ctx, b); err != nil {
@@ -215,8 +222,33 @@ func (r *result) measure(float *nn.Program, s *quantsim.Sim, calib []map[string]
 	}
 	forward := func() error { _, err := s.Forward(ctx, x); return err }
 	plain := func() error { _, err := float.Run(ctx, x); return err }
-	return errors.Join(pass(), timed(&r.CalibrateFloatSeconds, pass), timed(&r.CalibrateSeconds, compute),
-		plain(), timed(&r.FloatSeconds, plain), forward(), timed(&r.SimSeconds, forward))
+	if err := errors.Join(pass(), compute(), plain(), forward()); err != nil {
+		return err
+	}
+	for range rounds {
+		var t result
+		if err := errors.Join(timed(&t.CalibrateFloatSeconds, pass), timed(&t.CalibrateSeconds, compute)); err != nil {
+			return err
+		}
+		// The simulation is compiled anew after a calibration; that is not timed.
+		if err := errors.Join(forward(), timed(&t.FloatSeconds, plain), timed(&t.SimSeconds, forward)); err != nil {
+			return err
+		}
+		all = append(all, t)
+	}
+	median := func(f func(result) float64) float64 {
+		var v []float64
+		for _, t := range all {
+			v = append(v, f(t))
+		}
+		slices.Sort(v)
+		return v[len(v)/2]
+	}
+	r.CalibrateFloatSeconds = median(func(t result) float64 { return t.CalibrateFloatSeconds })
+	r.CalibrateSeconds = median(func(t result) float64 { return t.CalibrateSeconds })
+	r.FloatSeconds = median(func(t result) float64 { return t.FloatSeconds })
+	r.SimSeconds = median(func(t result) float64 { return t.SimSeconds })
+	return nil
 }
 
 // write writes the files of a case.
