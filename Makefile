@@ -1,8 +1,9 @@
 # One line each; CI runs .ci/run, which calls these.
-.PHONY: build demo test check vet generate race fuzz arm64 arm64-cpus bench size
+.PHONY: build dist demo test check vet generate race fuzz arm64 arm64-cpus bench size
 MAX_GO_LINES = 52000
 
 build:    ; CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -buildid=' -o bin/roundel ./cmd/roundel
+dist:     ; sh bench/ci/dist.sh
 demo:     ; go run ./cmd/roundel demo
 test:     ; go test ./...
 vet:      ; sh bench/ci/vet.sh

@@ -89,6 +89,9 @@ func (s *stream) fill(ctx context.Context, c *chunk) error {
 
 // readBatch returns the graph's inputs from batch i.
 func readBatch(ctx context.Context, cfg Config, g *nn.Graph, i int) (map[string]tensor.Any, error) {
+	if err := ctx.Err(); err != nil { // loaders need not look
+		return nil, err
+	}
 	batch, err := cfg.DataLoader.Sample(ctx, i)
 	if err != nil {
 		return nil, fmt.Errorf("adaround: calibration batch %d: %w", i, err)

@@ -36,12 +36,13 @@ func (r *run) plan() error {
 			work, worst = n, l.node.Name
 		}
 	}
-	chunk := s.inputBytes / int64(max(len(s.chunks), 1))
+	chunks := int64(max(len(s.chunks), 1))
+	chunk := 3 * s.inputBytes / chunks // as read, in the order of the networks, and joined
 	free := r.cfg.Memory - base - work - chunk
 	if !s.reload && s.inputBytes > free {
 		s.dropInputs()
 	}
-	s.limit = max(free, 0)
+	s.limit = max(free, 0) / (chunks + 1) * chunks // one chunk is there twice while the cut moves
 	r.out.PeakBytes = base + r.peakAbove(chunk)
 	if r.cfg.Memory > 0 && r.out.PeakBytes > r.cfg.Memory {
 		return &MemoryError{worst, r.out.PeakBytes, r.cfg.Memory}
@@ -63,7 +64,11 @@ func (r *run) peakAbove(chunk int64) int64 {
 		if n, ok := s.cutBytes(l.at); ok && l.at > at && n <= s.limit {
 			next, at = n, l.at
 		}
-		peak = max(peak, max(cut, next)+chunk+r.samplingBytes(l), next+r.solverBytes(l))
+		moving := max(cut, next)
+		if next != cut {
+			moving += next / int64(len(s.chunks))
+		}
+		peak = max(peak, moving+chunk+r.samplingBytes(l), next+r.solverBytes(l))
 		cut = next
 	}
 	return peak
@@ -102,7 +107,7 @@ func (r *run) problemBytes(l *layer) (total, each, positions int64) {
 func (r *run) samplingBytes(l *layer) int64 {
 	total, each, _ := r.problemBytes(l)
 	k, o, g, workers := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups), int64(r.pool.Workers())
-	return total + 4*o*k + workers*(4*each*(k*g+o/g)+2*r.stream.arena)
+	return total + 4*o*k + workers*4*each*(k*g+o/g) + 2*r.stream.arena
 }
 
 // solverBytes is the memory of a layer's samples and of its solver.
@@ -120,7 +125,7 @@ func (r *run) solverBytes(l *layer) int64 {
 	case depthwise:
 		return total + workers*4*positions*(k+7)
 	}
-	total += g*(8*k*k+4*pairPartners*k) + workers*(3*block+12*k*fastBlockOuts)
+	total += g*(8*k*k+4*pairPartners*k) + max(4*positions*k, workers*(3*block+12*k*fastBlockOuts)) // columns packed for a product, or blocks
 	if l.act.Kind != ActIdentity {
 		total += 4*positions*k*g + workers*4*block // transposed columns, and the rows of the polish
 	}

@@ -32,7 +32,7 @@ type stream struct {
 	cfg        Config
 	inputBytes int64 // of the inputs of all images
 	reload     bool  // inputs are not kept but read again for every pass
-	arena      int64 // bytes that a program needs for one image
+	arena      int64 // bytes that a program needs while all workers are busy
 }
 
 // chunk is some consecutive images.

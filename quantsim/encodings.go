@@ -144,7 +144,7 @@ func (s *Sim) addCopies(f *encoding.File) {
 		}
 	}
 	add := func(name string, e *encoding.Encoding) {
-		if e != nil && len(e.Scale) == 1 && s.floats[name] && have[name] == nil {
+		if e != nil && len(e.Scale) == 1 && s.floats[name] && have[name] == nil && s.g.Consts[name] == nil {
 			have[name] = e
 			f.Entries = append(f.Entries, encoding.Entry{Name: name, Kind: encoding.Activation, Encoding: e})
 		}

@@ -168,8 +168,13 @@ func (p *Pool) borrow(n int) []float32 {
 }
 
 // giveBack returns scratch to the pool. The pool keeps a few buffers per worker and
-// lets the smallest go, so that it holds what the largest layers need.
+// lets the smallest go, so that it holds what the largest layers need. It keeps none
+// that is so large that making it anew costs little beside what was computed with it.
 func (p *Pool) giveBack(s []float32) {
+	const most = 4 << 20 // elements
+	if cap(s) > most {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) < 4*p.workers {

@@ -269,21 +269,25 @@ func (j *job) layerSQNR(ctx context.Context, sims ...*quantsim.Sim) ([]map[strin
 	}
 	var out []map[string]float64
 	for k, sim := range sims {
-		rows, err := sim.SQNR(ctx, quantsim.SQNROptions{Float: j.float, Tensors: tensors}, func(run func(map[string]tensor.Any) error) error {
-			for i := range n {
-				x, err := j.eval.Sample(ctx, i)
-				if err != nil {
-					return err
+		var rows []quantsim.TensorSQNR
+		for group := range j.fitting(tensors) {
+			more, err := sim.SQNR(ctx, quantsim.SQNROptions{Float: j.float, Tensors: group}, func(run func(map[string]tensor.Any) error) error {
+				for i := range n {
+					x, err := j.eval.Sample(ctx, i)
+					if err != nil {
+						return err
+					}
+					if err := run(x); err != nil {
+						return err
+					}
+					stage.Set(int64(k*n+i+1), "")
 				}
-				if err := run(x); err != nil {
-					return err
-				}
-				stage.Set(int64(k*n+i+1), "")
+				return nil
+			})
+			if err != nil {
+				return nil, err
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+			rows = append(rows, more...)
 		}
 		by := map[string]float64{}
 		for _, l := range j.rounded.Layers {

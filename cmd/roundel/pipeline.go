@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -206,7 +207,8 @@ type job struct {
 	sim     *quantsim.Sim        // rounded weights and quantized activations, calibrated
 	layers  []map[string]float64 // SQNR by layer: weights to nearest, weights by AdaRound, everything simulated
 
-	mem, held int64 // bytes: what --mem allows the process, and the live heap before rounding
+	mem   int64 // bytes that --mem allows the process
+	later later
 
 	doing       string // after rounding; for the message of a run that is stopped
 	done, total int    // layers
@@ -223,8 +225,15 @@ type sampler interface {
 func (j *job) round(ctx context.Context) error {
 	cfg := j.rounding
 	cfg.DataLoader = j.calib
-	j.held = heldNow()
+	if j.eval != nil {
+		if err := j.planLater(ctx); err != nil {
+			return err
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var stage *progress.Stage
+	var refused error
 	cfg.Progress = func(p adaround.Progress) {
 		switch {
 		case stage == nil:
@@ -232,7 +241,10 @@ func (j *job) round(ctx context.Context) error {
 				j.reporter.Message("%s", j.prepared)
 				j.prepared = ""
 			}
-			j.predict(p.PeakBytes)
+			if refused = j.predict(p.PeakBytes); refused != nil {
+				stop()
+				return
+			}
 			if j.rounding.ParamBits < 4 {
 				j.reporter.Message("note: %d bits are fewer than the 4 to 31 that AIMET documents", j.rounding.ParamBits)
 			}
@@ -243,6 +255,9 @@ func (j *job) round(ctx context.Context) error {
 		}
 	}
 	res, err := adaround.Apply(ctx, j.float, cfg)
+	if refused != nil {
+		return refused
+	}
 	if err != nil {
 		return j.tooLarge(err)
 	}
@@ -324,43 +339,68 @@ func (j *job) sameBits(sim *quantsim.Sim) error {
 	return nil
 }
 
-// variant is a network to be compared with the float one.
+// variant is a network to be compared with the float one: a program or a simulation, or neither for the float network itself.
 type variant struct {
 	name  string
 	run   *nn.Program
+	sim   simulation
 	score score
 }
 
-// evaluate runs the float network and every variant over the evaluation samples, once.
+// evaluate runs the float network and every variant over the evaluation samples: all together, or one after the other
+// if memory is short.
 func (j *job) evaluate(ctx context.Context, vs ...*variant) error {
 	float, err := nn.Compile(j.float, nn.CompileOptions{Pool: j.pool})
 	if err != nil {
 		return err
 	}
+	groups := [][]*variant{vs}
+	if n := min(2, len(vs)); j.later.alone {
+		groups = append([][]*variant{vs[:n]}, slices.Collect(slices.Chunk(vs[n:], 1))...)
+	}
+	stage := j.reporter.Stage("evaluating", int64(j.eval.Len()*len(groups)), 0)
+	for i, g := range groups {
+		if err := j.evaluateTogether(ctx, float, g, func(n int) { stage.Set(int64(i*j.eval.Len()+n), "") }); err != nil {
+			return err
+		}
+	}
+	stage.End("")
+	return nil
+}
+
+func (j *job) evaluateTogether(ctx context.Context, float *nn.Program, vs []*variant, progress func(samples int)) error {
+	runs := make([]*nn.Program, len(vs))
+	for i, v := range vs {
+		runs[i] = v.run
+		if v.sim != nil {
+			var err error
+			if runs[i], err = v.sim.Compile(nn.CompileOptions{Pool: j.pool}); err != nil {
+				return err
+			}
+		}
+	}
 	out := j.float.Outputs[0].Name
-	stage := j.reporter.Stage("evaluating", int64(j.eval.Len()), 0)
-	err = j.eval.batches(ctx, j.pool, j.batch, func(b batch) error {
+	size := j.batch
+	if j.later.batch > 0 {
+		size = j.later.batch
+	}
+	return j.eval.batches(ctx, j.pool, size, func(b batch) error {
 		ref, err := firstOutput(ctx, float, b.feeds, out)
 		if err != nil {
 			return err
 		}
-		for _, v := range vs {
+		for i, v := range vs {
 			y := ref
-			if v.run != nil {
-				if y, err = firstOutput(ctx, v.run, b.feeds, out); err != nil {
+			if runs[i] != nil {
+				if y, err = firstOutput(ctx, runs[i], b.feeds, out); err != nil {
 					return err
 				}
 			}
 			v.score.add(y, ref, b.labels)
 		}
-		stage.Set(int64(b.start+b.n), "")
+		progress(b.start + b.n)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	stage.End("")
-	return nil
 }
 
 func firstOutput(ctx context.Context, p *nn.Program, feeds map[string]tensor.Any, name string) (*tensor.Dense[float32], error) {
@@ -376,11 +416,6 @@ func firstOutput(ctx context.Context, p *nn.Program, feeds map[string]tensor.Any
 		return y.Reshape(1, 1), nil
 	}
 	return y, nil
-}
-
-func (j *job) simVariant(name string, sim *quantsim.Sim) (*variant, error) {
-	p, err := sim.Compile(nn.CompileOptions{Pool: j.pool})
-	return &variant{name: name, run: p}, err
 }
 
 func formatBytes(n int64) string {

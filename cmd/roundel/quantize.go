@@ -69,9 +69,6 @@ func runQuantize(ctx context.Context, env *environment, args []string) error {
 		}
 		fmt.Fprintf(env.stdout, "%d samples of %s:\n", j.eval.Len(), evalName)
 		printVariants(env, vs)
-		for _, v := range vs {
-			v.run = nil // exporting needs memory too
-		}
 		return j.export(env, l, out, vs)
 	})
 }
@@ -137,20 +134,11 @@ func (j *job) compare(ctx context.Context) ([]*variant, error) {
 		return nil, err
 	}
 	bits := j.simulate.ParamBits
-	vs := []*variant{{name: "float"}}
-	for _, v := range []struct {
-		name string
-		sim  simulation
-	}{
-		{fmt.Sprintf("W%d nearest", bits), nearest},
-		{fmt.Sprintf("W%d AdaRound", bits), rounded},
-		{fmt.Sprintf("W%dA%d AdaRound, simulated", bits, j.simulate.OutputBits), j.sim},
-	} {
-		c, err := j.simVariant(v.name, v.sim)
-		if err != nil {
-			return nil, err
-		}
-		vs = append(vs, c)
+	vs := []*variant{
+		{name: "float"},
+		{name: fmt.Sprintf("W%d nearest", bits), sim: nearest},
+		{name: fmt.Sprintf("W%d AdaRound", bits), sim: rounded},
+		{name: fmt.Sprintf("W%dA%d AdaRound, simulated", bits, j.simulate.OutputBits), sim: j.sim},
 	}
 	if err := j.evaluate(ctx, vs...); err != nil {
 		return nil, err
@@ -165,7 +153,7 @@ func printVariants(env *environment, vs []*variant) {
 		width = max(width, len(v.name))
 	}
 	for _, v := range vs {
-		if v.run == nil && v.score.labelled == 0 {
+		if v.run == nil && v.sim == nil && v.score.labelled == 0 {
 			continue // float against itself says nothing
 		}
 		fmt.Fprintf(env.stdout, "  %-*s  %s\n", width, v.name, &v.score)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestFullDisk works in a small file system of its own, where the system lets us make one.
@@ -57,4 +58,53 @@ func fail(t *testing.T, args []string, says string) string {
 		t.Errorf("code %d, %q", code, stderr)
 	}
 	return stderr
+}
+
+// TestMemoryPromise asks for far too little memory, gives what the refusal says is enough, and looks what is used then:
+// that must stay below, and change no result.
+func TestMemoryPromise(t *testing.T) {
+	dir := files(t)
+	args := append(quantizeArgs(dir), "--positions", "8192", "--threads", "2")
+	want := undisturbed(t, dir, args)
+	code, _, stderr := cli(t, append(args, "--mem", "10M")...)
+	_, rest, _ := strings.Cut(stderr, "--mem ")
+	var enough int64
+	if n, err := fmt.Sscanf(rest, "%dM,", &enough); code != exitFailure || n != 1 {
+		t.Fatalf("code %d, %v, %q", code, err, stderr)
+	}
+	if have := visible(t, filepath.Join(dir, "out")); len(have) > 0 {
+		t.Errorf("work was begun: %d results", len(have))
+	}
+	cmd := roundel(t, nil, append(args, "--mem", fmt.Sprint(enough, "M"))...)
+	var text strings.Builder
+	cmd.Stderr = &text
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	var peak int64
+	for running := true; running; {
+		select {
+		case err := <-done:
+			running = false
+			if err != nil {
+				t.Fatalf("%v, %s", err, text.String())
+			}
+		case <-time.After(2 * time.Millisecond):
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+			if _, rest, ok := strings.Cut(string(b), "VmHWM:"); err == nil && ok {
+				fmt.Sscan(rest, &peak)
+			}
+		}
+	}
+	t.Logf("--mem %dM, %d KiB used", enough, peak)
+	if peak == 0 || peak > enough<<10 {
+		t.Errorf("%d KiB resident with --mem %dM", peak, enough)
+	}
+	for name, content := range visible(t, filepath.Join(dir, "out")) {
+		if content != want[name] {
+			t.Errorf("%s differs when memory is short", name)
+		}
+	}
 }

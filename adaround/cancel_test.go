@@ -1,0 +1,60 @@
+package adaround
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"roundel/nn"
+	"roundel/tensor"
+)
+
+// cancelling is a loader that does not look at its context, and cancels that itself in one of the calls.
+type cancelling struct {
+	stop      context.CancelFunc
+	at, calls int
+}
+
+func (c *cancelling) Len() int { return 40 }
+
+func (c *cancelling) Sample(context.Context, int) (Batch, error) {
+	if c.calls++; c.calls == c.at {
+		c.stop()
+	}
+	x := tensor.New[float32](1, 1, 4, 4)
+	for i := range x.Data() {
+		x.Data()[i] = float32((i*7+c.calls*3)%11) - 5
+	}
+	return Batch{"x": x}, nil
+}
+
+// TestCancelStopsReading counts the samples that are read after a cancellation: none, in the first reading, and in
+// passes that read again because memory is short.
+func TestCancelStopsReading(t *testing.T) {
+	known := []nn.Dim{nn.Known(1), nn.Known(1), nn.Known(4), nn.Known(4)}
+	g := &nn.Graph{
+		Inputs:  []nn.ValueInfo{{Name: "x", Type: nn.Type{DType: tensor.Float32, Dims: known, Ranked: true}}},
+		Outputs: []nn.ValueInfo{{Name: "y", Type: nn.Type{DType: tensor.Float32}}},
+		Consts:  map[string]tensor.Any{"w": tensor.From([]float32{0.5, -1, 0.3}, 3, 1, 1, 1), "v": tensor.From([]float32{0.7, -0.2, 0.4}, 1, 3, 1, 1)},
+		Nodes: []*nn.Node{
+			{Name: "first", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"h"}},
+			{Name: "second", Op: "Conv", Inputs: []string{"h", "v"}, Outputs: []string{"y"}},
+		},
+	}
+	if err := nn.Verify(g); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{1, 7, 45, 60} {
+		ctx, stop := context.WithCancel(t.Context())
+		loader := &cancelling{stop: stop, at: at}
+		c := DefaultConfig()
+		c.DataLoader, c.Positions, c.Memory, c.Workers = loader, 200, 0, 1
+		if _, err := Apply(ctx, g, c); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled in call %d: %v", at, err)
+		}
+		if loader.calls != at {
+			t.Errorf("%d samples were read after the cancellation in call %d", loader.calls-at, at)
+		}
+		stop()
+	}
+}
