@@ -88,8 +88,12 @@ func (c *comparison) line() {
 }
 
 func (c *comparison) table() {
-	fmt.Printf("\n**%s, W%d, %d iterations** of AIMET and of SolverAdam (learning rate %g, %d positions in an iteration); loss on positions of %d samples that none of them saw:\n\n",
-		name(c.Model), c.Bits, c.Iterations, c.LR, c.Batch, c.Test)
+	positions := "all positions"
+	if c.Batch > 0 {
+		positions = fmt.Sprint(c.Batch, " positions")
+	}
+	fmt.Printf("\n**%s, W%d, %d iterations** of AIMET and of SolverAdam (learning rate %g, %s in an iteration); loss on positions of %d samples that none of them saw:\n\n",
+		name(c.Model), c.Bits, c.Iterations, c.LR, positions, c.Test)
 	fmt.Println("| weight | type | outputs x columns | nearest | AIMET | SolverAdam | SolverFast | Adam/AIMET | Fast/AIMET |\n|---|---|---|---|---|---|---|---|---|")
 	for _, l := range c.Layers {
 		fmt.Printf("| %s | %s | %d x %d | %.4g | %.4g | %.4g | %.4g | %.3f | %.3f |\n", l.Weight, l.Kind, l.Outputs, l.Columns,
