@@ -92,6 +92,9 @@ func TestIf(t *testing.T) {
 	if got := reads(g.Nodes[1]); !slices.Equal(got, []string{"c", "d"}) {
 		t.Errorf("the If reads %v", got)
 	}
+	if got := g.Consumers("d"); len(got) != 1 || got[0] != g.Nodes[1] {
+		t.Errorf("the consumers of d, which only a branch reads, are %v", got)
+	}
 	x := tensor.From([]float32{-1, 2}, 1, 2)
 	for _, c := range []struct {
 		cond bool

@@ -145,3 +145,21 @@ func resized(x tensor.Any, s tensor.Shape) tensor.Any {
 	}
 	return tensor.Cast(tensor.From(out, s...), x.DType())
 }
+
+// TestResizeWithoutExtents: scales and sizes that are both there and empty, found by fuzzing, are an error.
+func TestResizeWithoutExtents(t *testing.T) {
+	x := tensor.New[float32](1, 1, 2, 2)
+	for _, in := range [][]tensor.Any{{x, nil, tensor.New[float32](0)}, {x, nil, tensor.New[float32](0), tensor.New[int64](0)}, {x, nil, nil, tensor.New[int64](0)}, {x}} {
+		names := []string{"x", "", "s", "z"}[:len(in)]
+		for i := range names {
+			if in[i] == nil {
+				names[i] = ""
+			}
+		}
+		n := &Node{Name: "r", Op: "Resize", Inputs: names, Outputs: []string{"y"}, Attrs: map[string]Attr{}}
+		tryNode(t, n, in, []string{"empty scales"})
+		if _, err := evalNode(n, in); err == nil {
+			t.Errorf("Resize of %v has no error", names)
+		}
+	}
+}

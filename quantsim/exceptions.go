@@ -77,7 +77,7 @@ func (p *placement) dynamicMatMul(o *op, version int) {
 }
 
 // floatDivisors leaves in float what is divided by: a grid has a 0, onto which small divisors round, as in a normalisation
-// written out by its parts; and constant exponents. The value whose root, sum or reciprocal the divisor is counts as one too.
+// written out by its parts; what a root is taken of; and constant exponents. The value whose root, sum or reciprocal the divisor is counts as one too.
 func (p *placement) floatDivisors() {
 	for _, o := range p.ops {
 		switch o.typ {
@@ -85,6 +85,8 @@ func (p *placement) floatDivisors() {
 			p.floatDivisor(o.node.In(1))
 		case "Reciprocal", "Log":
 			p.floatDivisor(o.node.In(0))
+		case "Sqrt":
+			p.floatSquares(o.node.In(0))
 		case "Pow":
 			if q := p.quant[o.node.In(1)]; q != nil && p.g.Consts[o.node.In(1)] != nil {
 				q.enabled = false // a square whose 2 is a rounding error off has no value for negative bases
@@ -106,6 +108,23 @@ func (p *placement) floatDivisor(name string) {
 		if name = ""; len(from) == 1 || len(from) > 0 && keepsGrid[o.typ] {
 			name = from[0]
 		}
+	}
+}
+
+// floatSquares leaves in float what a root is taken of: the grid of a square holds half of the digits of its root.
+func (p *placement) floatSquares(name string) {
+	o := p.producer[name]
+	if o == nil {
+		return
+	}
+	switch o.node.Op {
+	case "Add", "ReduceSum", "ReduceMean":
+		p.disable(o.outputs)
+		for _, in := range o.inputs {
+			p.floatSquares(in)
+		}
+	case "Pow", "Mul", "ReduceSumSquare":
+		p.disable(o.outputs)
 	}
 }
 

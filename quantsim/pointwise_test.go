@@ -41,7 +41,7 @@ const centred = "m = ReduceMean x\nd = Sub x m\ns = Mul d d\nv = ReduceMean s\ne
 
 // TestWrittenOutPatterns: what the exporter wrote out has a grid at its ends only.
 func TestWrittenOutPatterns(t *testing.T) {
-	c := map[string]float32{"c_eps": 1e-6, "c_3": 3, "c_0": 0, "c_6": 6, "c_root": 1.414, "c_1": 1, "c_half": 0.5, "v_scale": 2, "w_": 1}
+	c := map[string]float32{"c_eps": 1e-6, "c_3": 3, "c_0": 0, "c_6": 6, "c_root": 1.414, "c_1": 1, "c_2": 2, "c_half": 0.5, "v_scale": 2, "w_": 1}
 	for _, tt := range []struct{ name, graph, want string }{
 		{"hard swish", "a = Add x c_3\nb = Clip a c_0 c_6\nm = Mul b x\ny = Div m c_6", "x y"},
 		{"gelu", "a = MatMul x w_\nb = Div a c_root\ne = Erf b\nf = Add e c_1\nm = Mul a f\ny = Mul m c_half", "x a y"},
@@ -49,6 +49,7 @@ func TestWrittenOutPatterns(t *testing.T) {
 		{"an inner value with another reader", "s = Sigmoid x\nm = MatMul s w_\na = Mul x s\nb = Tanh a\ny = Add b m", "x s m a b y"},
 		{"relu belongs to the addition before", "a = Add x v_scale\nr = Relu a\nm = Mul r c_half\ny = Add m c_1", "x v_scale r y"},
 		{"a constant for each channel", "a = Add x c_1\ny = Mul a v_scale", "x a v_scale y c_1"},
+		{"magnitude", "a = MatMul x w_\np = Pow a c_2\nq = Pow x c_2\ns = Add p q\ny = Sqrt s", "x a y"},
 		{"two variables", "a = MatMul x w_\ns = Sigmoid a\ny = Mul x s", "x a s y"},
 		{"layer norm", centred + "n = Div d r\na = Mul n v_scale\ny = Add a v_scale", "x y"},
 		{"layer norm without scale", centred + "n = Div d r\ny = MatMul n w_", "x m d n y"},

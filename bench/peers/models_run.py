@@ -16,9 +16,10 @@ import time
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import version_converter
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image, ImageDraw, ImageFont
-
-CALIB, EVAL = 8, 8
 
 
 def clean(name):
@@ -163,40 +164,83 @@ def try_time(a, path, feeds, r):
         r.update(json.loads(log.strip().splitlines()[-1]))
 
 
+def samples(rng, meta, n):
+    """n samples; an input that counts no samples, such as a sample rate or a state, is what it is in each."""
+    return [{k: draw(rng, spec) for k, spec in meta["inputs"].items()} for _ in range(n)]
+
+
+def stacked(rows):
+    """The samples as arrays whose first dimension counts them; [1, ...] inputs lose their batch dimension."""
+    return {k: np.stack([r[k][0] if r[k].ndim and r[k].shape[0] == 1 else r[k] for r in rows]) for k in rows[0]}
+
+
 def try_quantize(a, path, meta, r):
     rng = np.random.default_rng(7)
+    calib, evals = samples(rng, meta, a.samples), samples(rng, meta, a.samples)
     with tempfile.TemporaryDirectory() as d:
-        for part, n in (("calib", CALIB), ("eval", EVAL)):
-            arrays = {}
-            for k, spec in meta["inputs"].items():
-                rows = [draw(rng, spec) for _ in range(n)]
-                # a sample is one row: [1, ...] inputs lose their batch dimension, others stay whole
-                arrays[k] = np.stack([x[0] if x.ndim and x.shape[0] == 1 else x for x in rows])
-            np.savez(os.path.join(d, part + ".npz"), **arrays)
-        for bits in (8, 4):
+        for part, rows in (("calib", calib), ("eval", evals)):
+            np.savez(os.path.join(d, part + ".npz"), **stacked(rows))
+        for bits in a.bits:
             key = f"w{bits}a8"
             out = os.path.join(d, key)
             args = [a.roundel, "quantize", path, "--calib", os.path.join(d, "calib.npz"), "--eval", os.path.join(d, "eval.npz"), "-o", out,
-                    "--param-bits", str(bits), "--positions", str(a.positions), "--progress", "off"]
+                    "--param-bits", str(bits), "--positions", str(a.positions), "--batch-size", str(min(a.samples, 8)), "--progress", "off"]
             code, log, sec, peak = execute(args, a.limit)
-            q = {"seconds": sec, "peak": peak}
+            q = {"seconds": sec, "peak": peak, "samples": a.samples, "positions": a.positions}
             if code:
                 q["error"] = log.strip()[-1500:] or f"stopped after {sec:.0f} s"
             else:
-                for line in log.splitlines():
-                    if "simulated" in line and "SQNR" in line:
-                        q["agreement"] = float(line.split("agreement with float")[1].split("%")[0])
-                        rest = line.split("SQNR")[1].split()
-                        q["sqnr"] = float("inf") if rest[0] == "equal" else float(rest[0])
-                    elif "nearest" in line and "SQNR" in line:
-                        rest = line.split("SQNR")[1].split()
-                        q["nearest"] = float("inf") if rest[0] == "equal" else float(rest[0])
-                    elif "AdaRound" in line and "SQNR" in line:
-                        rest = line.split("SQNR")[1].split()
-                        q["adaround"] = float("inf") if rest[0] == "equal" else float(rest[0])
+                q.update(scores(log))
                 q["log"] = log[-3000:]
                 q.update(check_qdq(a, out, meta, rng))
             r[key] = q
+    if "ort_w8a8" not in r and not a.no_ort:
+        r["ort_w8a8"] = ort_static(path, calib, evals)
+
+
+def scores(log):
+    """What roundel quantize printed: SQNR of the first output for each variant, and agreement."""
+    q = {}
+    for line in log.splitlines():
+        for mark, key in (("simulated", "sqnr"), ("nearest", "nearest"), ("AdaRound ", "adaround")):
+            if mark in line and "SQNR" in line:
+                rest = line.split("SQNR")[1].split()
+                q[key] = float("inf") if rest[0] == "equal" else float(rest[0])
+                if key == "sqnr":
+                    q["agreement"] = float(line.split("agreement with float")[1].split("%")[0])
+                break
+    return q
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, rows):
+        self.rows = iter(rows)
+
+    def get_next(self):
+        return next(self.rows, None)
+
+
+def ort_static(path, calib, evals):
+    """ONNX Runtime's own static quantization with its defaults (QDQ, min-max, weights per channel), on the same samples."""
+    with tempfile.TemporaryDirectory() as d:
+        try:
+            out, pre = os.path.join(d, "q.onnx"), os.path.join(d, "pre.onnx")
+            if onnx.load(path, load_external_data=False).opset_import[0].version < 13:  # before, no scales per channel
+                onnx.save(version_converter.convert_version(onnx.load(path), 13), os.path.join(d, "13.onnx"))
+                path = os.path.join(d, "13.onnx")
+            try:
+                quant_pre_process(path, pre, skip_symbolic_shape=True)
+            except Exception:
+                pre = path
+            quantize_static(pre, out, Reader(calib), per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+            f, q = session(path), session(out)
+            noise = power = agree = 0.0
+            for feeds in evals:
+                x, y = f.run(None, feeds)[0].astype(np.float64), q.run(None, feeds)[0].astype(np.float64)
+                noise, power, agree = noise + ((x - y) ** 2).sum(), power + (x * x).sum(), agree + (x.argmax() == y.argmax())
+            return {"sqnr": 10 * np.log10(power / noise) if noise else float("inf"), "agreement": 100 * agree / len(evals)}
+        except Exception as e:
+            return {"error": f"{type(e).__name__}: {e}"[-600:]}
 
 
 def check_qdq(a, out, meta, rng):
@@ -260,20 +304,20 @@ def cell(q):
 
 
 def table(results):
-    lines = ["| model | opset | nodes | max rel. error | float SQNR | W8A8 vs float | W4A8 vs float | W4 nearest -> AdaRound | ms | ORT ms | ratio | run / quantize |",
-             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    lines = ["| model | opset | nodes | max rel. error | float SQNR | W8A8 vs float | ORT W8A8 | W4A8 vs float | W8 nearest -> AdaRound | W4 nearest -> AdaRound | ms | ORT ms | ratio | run / quantize |",
+             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for r in results:
         q8, q4 = r.get("w8a8"), r.get("w4a8")
         if "max_rel" not in r:
-            lines.append(f"| {r['name']} | {r['opset']} | {r['nodes']} | {'does not load' if 'inspect_error' in r else 'does not run'} |" + " - |" * 8)
+            lines.append(f"| {r['name']} | {r['opset']} | {r['nodes']} | {'does not load' if 'inspect_error' in r else 'does not run'} |" + " - |" * 10)
             continue
-        gain = f"{q4['nearest']:.1f} -> {q4['adaround']:.1f} dB" if q4 and "adaround" in q4 else "-"
+        gain = " | ".join(f"{q['nearest']:.1f} -> {q['adaround']:.1f} dB" if q and "adaround" in q else "-" for q in (q8, q4))
         ms = f"{r['ours']:.1f} | {r['peer']:.1f} | {r['ours'] / r['peer']:.2f}" if "ours" in r else "- | - | -"
         peaks = [q["peak"] for q in (q8, q4) if q and "error" not in q]
         mem = f"{(r['weights'] + r['activations']) / 2**20:.0f} MB" if "weights" in r else "-"
         mem += f" / {max(peaks):.0f} MB" if peaks else " / -"
         rel = f"{r['max_rel']:.1e}" + (" (!)" if "run_error" in r or "batch_error" in r else "")
-        lines.append(f"| {r['name']} | {r['opset']} | {r['nodes']} | {rel} | {r['sqnr']:.0f} dB | {cell(q8)} | {cell(q4)} | {gain} | {ms} | {mem} |")
+        lines.append(f"| {r['name']} | {r['opset']} | {r['nodes']} | {rel} | {r['sqnr']:.0f} dB | {cell(q8)} | {cell(r.get('ort_w8a8'))} | {cell(q4)} | {gain} | {ms} | {mem} |")
     return "\n".join(lines) + "\n"
 
 
@@ -305,6 +349,9 @@ def main():
     p.add_argument("--out")
     p.add_argument("--limit", type=float, default=600, help="seconds for one quantization")
     p.add_argument("--positions", type=int, default=2000, help="sampled positions for each layer")
+    p.add_argument("--samples", type=int, default=8, help="samples to calibrate and round with, and as many others to compare on")
+    p.add_argument("--bits", type=int, nargs="*", default=[8, 4], help="bits of the weights")
+    p.add_argument("--no-ort", action="store_true", help="do not quantize with ONNX Runtime")
     p.add_argument("--skip-quantize", action="store_true")
     p.add_argument("--only-quantize", action="store_true", help="keep what is known of running the model")
     p.add_argument("names", nargs="*")

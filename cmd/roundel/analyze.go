@@ -33,6 +33,9 @@ func runAnalyze(ctx context.Context, env *environment, args []string) error {
 		return err
 	}
 	j := &job{batch: f.q.batchSize}
+	if j.preparation, err = parsePreparation(f.q.prepare); err != nil {
+		return err
+	}
 	if j.pool, err = f.machine.pool(); err != nil {
 		return err
 	}
@@ -88,6 +91,7 @@ func (f *analyzeFlags) flagSet() *flag.FlagSet {
 	fs.StringVar(&f.q.ignore, "ignore", "", "comma-separated layers or patterns that stay in float")
 	fs.IntVar(&f.q.batchSize, "batch-size", 32, "samples of one batch")
 	f.q.addProgress(fs)
+	f.q.addPrepare(fs)
 	f.machine.add(fs)
 	return fs
 }

@@ -24,6 +24,7 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	fs.IntVar(&q.batchSize, "batch-size", 32, "samples of one batch")
 	fs.StringVar(&q.config, "config", "", "quantization rules (default: per-channel weights)")
 	q.addProgress(fs)
+	q.addPrepare(fs)
 	pos, err := parse(env, fs, args, "MODEL")
 	if err != nil {
 		return err
@@ -36,6 +37,9 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 		return err
 	}
 	j := &job{pool: pool, batch: q.batchSize}
+	if j.preparation, err = parsePreparation(q.prepare); err != nil {
+		return err
+	}
 	if j.reporter, err = q.reporter(env); err != nil {
 		return err
 	}

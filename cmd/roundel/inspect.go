@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"roundel/nn"
+	"roundel/nn/prepare"
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/tensor"
 )
 
 // runInspect prints what a model contains and everything that stands in the way of running it, all at once.
-func runInspect(_ context.Context, env *environment, args []string) error {
+func runInspect(ctx context.Context, env *environment, args []string) error {
 	fs := flag.NewFlagSet("inspect", flag.ContinueOnError)
 	layers := fs.Bool("layers", false, "list every layer with a weight")
 	pos, err := parse(env, fs, args, "MODEL")
@@ -37,6 +38,13 @@ func runInspect(_ context.Context, env *environment, args []string) error {
 		return fmt.Errorf("%s: %w", pos[0], verr)
 	}
 	fmt.Fprintln(env.stdout, "every operator is supported")
+	folded, _, err := preparation{Config: prepare.DefaultConfig()}.apply(ctx, g)
+	if err != nil {
+		return fmt.Errorf("%s: %w", pos[0], err)
+	}
+	for _, f := range prepare.Lint(folded) {
+		fmt.Fprintln(env.stdout, "quantization:", f)
+	}
 	return nil
 }
 

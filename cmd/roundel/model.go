@@ -12,7 +12,6 @@ import (
 	"roundel/asm"
 	"roundel/data"
 	"roundel/nn"
-	"roundel/nn/prepare"
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/tensor"
@@ -45,18 +44,6 @@ func openModel(path string) (*loaded, error) {
 func (l *loaded) prefix() string {
 	base := filepath.Base(l.path)
 	return strings.TrimSuffix(base, filepath.Ext(base))
-}
-
-// foldedGraph returns the graph that rounding and simulation work on: constants and batch normalisation folded.
-func foldedGraph(ctx context.Context, g *nn.Graph) (*nn.Graph, *prepare.Report, error) {
-	folded, rep, err := prepare.Apply(ctx, g, prepare.DefaultConfig())
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := nn.Verify(folded); err != nil {
-		return nil, nil, fmt.Errorf("preparing the model broke it; please report this: %w", err)
-	}
-	return folded, rep, nil
 }
 
 // machineFlags are the flags about resources, shared by every command that computes.

@@ -13,6 +13,7 @@ import (
 	"roundel/asm"
 	"roundel/internal/progress"
 	"roundel/nn"
+	"roundel/nn/prepare"
 	"roundel/quantsim"
 	"roundel/quantsim/encoding"
 	"roundel/quantsim/export"
@@ -29,7 +30,7 @@ type quantFlags struct {
 	seed                  uint64
 	mem, progress         string
 	bits                  overrideFlag
-	ignore                string
+	ignore, prepare       string
 	batchSize             int
 	encodingVersion       string
 	noQDQ                 bool
@@ -49,6 +50,11 @@ func (q *quantFlags) addRounding(fs *flag.FlagSet) {
 	fs.Var(&q.bits, "bits", "`LAYER=N`: other bits for one layer or pattern; may be repeated")
 	fs.StringVar(&q.ignore, "ignore", "", "comma-separated layers or patterns that stay in float")
 	q.addProgress(fs)
+	q.addPrepare(fs)
+}
+
+func (q *quantFlags) addPrepare(fs *flag.FlagSet) {
+	fs.StringVar(&q.prepare, "prepare", "", "comma-separated `REWRITES` to make before rounding besides the default ones, or with - to leave away (RATIONALE.md)")
 }
 
 func (q *quantFlags) addSimulation(fs *flag.FlagSet) {
@@ -193,6 +199,7 @@ func parseBytes(s string) (int64, error) {
 type job struct {
 	float    *nn.Graph // prepared: batch normalisation folded
 	prepared string    // what the preparation did, to be said once the inputs are known to be good
+	notes    []string  // what will hurt quantization
 	calib    sampler
 	eval     sampler
 	pool     *tensor.Pool
@@ -201,6 +208,9 @@ type job struct {
 	rounding adaround.Config
 	simulate quantsim.Config
 	files    export.Options
+
+	preparation preparation
+	moments     map[string]prepare.Moments // of layers, from batch normalisations that were folded
 
 	rounded *adaround.Result
 	params  *encoding.File       // of the rounded weights
@@ -241,6 +251,9 @@ func (j *job) round(ctx context.Context) error {
 				j.reporter.Message("%s", j.prepared)
 				j.prepared = ""
 			}
+			for _, n := range j.notes {
+				j.reporter.Message("%s", n)
+			}
 			if refused = j.predict(p.PeakBytes); refused != nil {
 				stop()
 				return
@@ -266,6 +279,9 @@ func (j *job) round(ctx context.Context) error {
 	}
 	j.rounded = res
 	j.params = res.File()
+	if j.preparation.bias != "" {
+		return j.correctBiases(ctx)
+	}
 	return nil
 }
 

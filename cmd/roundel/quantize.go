@@ -88,6 +88,9 @@ func newJob(env *environment, q *quantFlags, machine *machineFlags) (*job, error
 	if j.simulate, err = q.simulation(machine.threads); err != nil {
 		return nil, err
 	}
+	if j.preparation, err = parsePreparation(q.prepare); err != nil {
+		return nil, err
+	}
 	if j.files, err = q.exports(); err != nil {
 		return nil, err
 	}
@@ -111,10 +114,11 @@ func (j *job) prepare(ctx context.Context, l *loaded) error {
 	if err := finiteWeights(l.graph); err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
-	g, rep, err := foldedGraph(ctx, l.graph)
+	g, rep, err := j.preparation.apply(ctx, l.graph)
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
+	j.moments, j.notes = rep.Moments, lintNotes(g)
 	if n := len(rep.Done); n > 0 {
 		j.prepared = fmt.Sprintf("prepared %s: %d rewrites (%s)", filepath.Base(l.path), n, countRewrites(rep))
 	}

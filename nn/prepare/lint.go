@@ -47,7 +47,7 @@ func Lint(g *nn.Graph) []Finding {
 		case slices.Contains(unbounded, n.Op):
 			add("unbounded-activation", n.Op+" has no upper bound and a few large outputs can take up the range", "calibrate with a percentile or tf_enhanced rather than min_max")
 		case n.Op == "Exp" || n.Op == "Pow" || n.Op == "Div" && e.g.Consts[n.In(1)] == nil:
-			add("wide-range", n.Op+" can span many orders of magnitude", "keep its output at 16 bits or in float")
+			add("wide-range", n.Op+" can span many orders of magnitude", "keep its output at 16 bits or in float; the default rules leave what is divided by in float")
 		case slices.Contains(controlOps, n.Op):
 			add("control-flow", n.Op+" runs a subgraph, which stays in float", "export the model with static control flow")
 		}

@@ -75,6 +75,14 @@ var preserved = []struct {
 		b.constant("s", []float32{3}, 1)
 		return b.node("c", "MatMul", nil, "x", "w").node("m", "Mul", nil, "c", "s").node("d", "Sub", nil, "s", "m").node("y", "Div", nil, "s", "d").output("y")
 	}, []string{"MatMul", "Sub", "Div"}},
+	{"weights behind Identity, Transpose and Reshape", func(r random) *nn.Graph {
+		b := newGraph("x", 1, 2, 4, 4)
+		r.weight(b, "w", 3, 2, 1, 1)
+		r.weight(b, "v", 5, 48)
+		b.i64("flat", 1, 48).i64("shape", 3, 2, 1, 1)
+		b.node("wi", "Identity", nil, "w").node("wr", "Reshape", nil, "wi", "shape").node("c", "Conv", nil, "x", "wr").node("f", "Reshape", nil, "c", "flat")
+		return b.node("vt", "Transpose", attrs{"perm": ints(1, 0)}, "v").node("y", "MatMul", nil, "f", "vt").output("y")
+	}, []string{"Conv", "Reshape", "MatMul"}},
 	{"division by zero stays", func(r random) *nn.Graph {
 		b := newGraph("x", 1, 2, 4, 4)
 		r.weight(b, "w", 2, 2, 1, 1)
