@@ -143,6 +143,9 @@ func (c *checker) constant(e encoding.Entry, st quantsim.State) {
 	}
 }
 
+// leastStep is the least scale that calibration gives a grid of 16 bits or fewer.
+const leastStep = 0x1p-23
+
 // values compares a weight with its range. Calibration may cut off tails, and AdaRound
 // stays within half a step beyond the ends, but a range that leaves more error than signal is of another model.
 func (c *checker) values(name string, e *encoding.Encoding, v *tensor.Dense[float32]) {
@@ -153,6 +156,9 @@ func (c *checker) values(name string, e *encoding.Encoding, v *tensor.Dense[floa
 	}
 	signal, noise := 0.0, 0.0
 	for i, x := range v.Data() {
+		if max(x, -x) < leastStep/2 {
+			continue // nothing on every grid
+		}
 		d := float64(q[i]) - float64(x)
 		signal += float64(float64(x) * float64(x))
 		noise += float64(d * d)
