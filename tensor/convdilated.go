@@ -88,7 +88,7 @@ func (j *convJob) reachedTap(t *asm.Tile, tap int, pn panel) {
 	for y := r.y0; y < r.y1; y++ {
 		iy, ix := y*p.StrideH+ky*p.DilH-p.PadT, r.x0*p.StrideW+kx*p.DilW-p.PadL
 		for x := 0; x < width; x += t.Rows {
-			t.Rows = tileRows(width-x, c.k.MR)
+			t.Rows = tileRows(width-x, pn.rows(&c.k))
 			t.Split = t.Rows
 			t.A = j.src[(iy*j.w+ix)*p.InC+x*t.LDA:]
 			t.C = j.dst[(y*j.ow+r.x0+x)*p.OutC+pn.col:]
