@@ -46,7 +46,7 @@ def main():
     print("agree to the last digit or all three are listed). Min-max scales differ only for activations: AIMET adds the offset before")
     print("it rounds, in float32, so a few weights near a tie (24 of 3,469,760 in MobileNetV2) get another code, which moves ranges behind them.")
     print("ResNet18: 32 evaluation images. AIMET simulates in float too, in ONNX Runtime. Below 40 dB, at 8-bit activations, the likely")
-    print("cause is the one proved above, the order of sums; there is no separate proof for AIMET, which also breaks ties otherwise.\n")
+    print("cause is the one proved above, the order of sums; there is no separate proof for AIMET, which also breaks ties otherwise. AIMET's side is read from aimet.json, which may be older than ours.\n")
     print("| case | tensors | scales equal | other candidate | different | worst relative | ours in AIMET | AIMET's in ours | same top-1 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, r in aimet.items():
@@ -61,7 +61,7 @@ def main():
         print(f"| {name} | {e['tensors']} | {e['equal']} | {e['other_candidate']} | {e['different']} | {worst:.0e} |"
               f" {all_versions('ours_in_theirs')} | {all_versions('theirs_in_ours')} | {r['ours_in_theirs_1.0.0']['same_top1']:.1%} |")
     print("\n## Time\n")
-    print("Seconds on this machine, which others used too: ratios are rough. Ours with two workers, AIMET with two threads.\n")
+    print("Seconds on this machine, which others used too: ratios are rough. Ours with two workers, AIMET with two threads, and perhaps on another day (aimet.json).\n")
     print("| case | simulation / float | calibration / float | our calibration | AIMET's | our simulation | AIMET's |")
     print("|---|---|---|---|---|---|---|")
     for path in sorted(folder.glob("*/measure.json")):
