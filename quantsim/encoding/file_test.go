@@ -2,6 +2,7 @@ package encoding_test
 
 import (
 	"bytes"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -198,5 +199,20 @@ func TestPartialEntry(t *testing.T) {
 	e := f.Find("w")
 	if math.Abs(e.Scale[0]-0.01) > 1e-12 || e.Offset[0] != -100 || e.Min[0] != -1 || e.Max[0] != 1.55 {
 		t.Errorf("have %+v", e)
+	}
+}
+
+// TestNamesOutsideUTF8: JSON would write U+FFFD for such bytes, and the entry would describe no tensor of the model.
+func TestNamesOutsideUTF8(t *testing.T) {
+	e := &encoding.Encoding{Grid: encoding.Grid{Bits: 8, Axis: encoding.PerTensor}, Scale: []float64{1}, Offset: []float64{-128},
+		Min: []float64{-128}, Max: []float64{127}}
+	f := &encoding.File{Entries: []encoding.Entry{{Name: "conv\xff.weight", Kind: encoding.Param, Shape: tensor.Shape{1}, Encoding: e}}}
+	for _, version := range []string{"0.6.1", "1.0.0", "2.0.0"} {
+		if err := f.Write(io.Discard, version); err == nil || !strings.Contains(err.Error(), `\xff`) {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+	if err := f.WriteAdaround(io.Discard, true); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("AdaRound: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"unicode/utf8"
 
 	"roundel/internal/jsontree"
 	"roundel/tensor"
@@ -18,6 +19,9 @@ import (
 // absence means float.
 func (f *File) Write(w io.Writer, version string) error {
 	if err := CheckVersion(version); err != nil {
+		return err
+	}
+	if err := f.checkNames(); err != nil {
 		return err
 	}
 	doc := map[string]any{"version": version, "producer": map[string]any{"package": f.Package, "version": f.Release}}
@@ -60,6 +64,9 @@ func (f *File) Write(w io.Writer, version string) error {
 // [one 0.6.1 element per channel]}} with whole offsets, or only the inside of it, as
 // versions of AIMET before 1.32 and aimet-onnx want it, if bare. Activations are left out.
 func (f *File) WriteAdaround(w io.Writer, bare bool) error {
+	if err := f.checkNames(); err != nil {
+		return err
+	}
 	dict, err := f.dict(Param, true)
 	if err != nil {
 		return err
@@ -68,6 +75,16 @@ func (f *File) WriteAdaround(w io.Writer, bare bool) error {
 		return emit(w, dict)
 	}
 	return emit(w, map[string]any{"param_encodings": dict})
+}
+
+// checkNames refuses what JSON would change: bytes that are not UTF-8 become others, and the name is of no tensor.
+func (f *File) checkNames() error {
+	for _, e := range f.Entries {
+		if !utf8.ValidString(e.Name) {
+			return &TensorError{e.Name, errors.New("the name is not UTF-8, which JSON cannot hold; rename the tensor in the model")}
+		}
+	}
+	return nil
 }
 
 func emit(w io.Writer, v any) error {
