@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command mem holds "roundel quantize" to its promise about memory: it runs jobs with given --mem, each in a control group
-// of that size where the system lets us make one, and prints what was predicted and what was measured.
+// of that size where the system lets us make one, and prints what was predicted and what was measured. A job that is refused
+// runs again with the size that the refusal says is enough.
 package main
 
 import (
@@ -54,6 +55,8 @@ func jobs(shared, cache, dir string) []job {
 		{"MobileNetV2, 512 photos", "1.5G", model(mobilenet)},
 		{"MobileNetV2, 512 photos", "700M", model(mobilenet)},
 		{"MobileNetV2, 512 photos", "300M", model(mobilenet)},
+		{"MobileNetV2, 128 photos, Adam", "1.5G", model(mobilenet, "--samples", "128", "--solver", "adam", "--iterations", "100")},
+		{"MobileNetV2, 128 photos, Adam", "500M", model(mobilenet, "--samples", "128", "--solver", "adam", "--iterations", "100")},
 		{"ResNet-18, 128 photos", "1.5G", model(filepath.Join(shared, "models/resnet18_random.onnx"), "--samples", "128")},
 		{"ResNet-18, 128 photos", "900M", model(filepath.Join(shared, "models/resnet18_random.onnx"), "--samples", "128")},
 	}
@@ -85,7 +88,12 @@ func run(bin, shared, cache, only string) error {
 	fmt.Println("|---|--:|--:|--:|--:|---|---|--:|")
 	for _, j := range jobs(shared, cache, dir) {
 		if pattern.MatchString(j.name + " " + j.mem) {
-			if err := j.run(bin, filepath.Join(dir, "out")); err != nil {
+			enough, err := j.run(bin, filepath.Join(dir, "out"))
+			if err == nil && enough != "" {
+				j.mem = enough
+				_, err = j.run(bin, filepath.Join(dir, "out"))
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", j.name, err)
 			}
 		}
@@ -119,7 +127,10 @@ func (w *watched) read(r io.Reader) {
 	close(w.done)
 }
 
-func (j job) run(bin, out string) error {
+var said = regexp.MustCompile(`needs --mem (\d+M)`)
+
+// run prints the line of j, and returns the size that is said to be enough when j is refused.
+func (j job) run(bin, out string) (enough string, err error) {
 	limit := mib(j.mem)
 	group := newGroup(int64(limit * (1 << 20)))
 	defer group.close()
@@ -127,11 +138,11 @@ func (j job) run(bin, out string) error {
 	cmd := exec.Command("/bin/sh", append([]string{"-c", group.enter() + `exec "$0" "$@"`, bin}, args...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		return err
+		return "", err
 	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return err
+		return "", err
 	}
 	w := &watched{done: make(chan struct{})}
 	go w.read(stderr)
@@ -155,6 +166,9 @@ func (j job) run(bin, out string) error {
 	switch {
 	case cmd.ProcessState.ExitCode() == 1:
 		result = "refused: " + w.last
+		if m := said.FindStringSubmatch(w.last); m != nil {
+			enough = m[1]
+		}
 	case err != nil:
 		result = "FAILED: " + err.Error() + " " + w.last
 	case float64(peak) > limit*(1<<20):
@@ -163,7 +177,7 @@ func (j job) run(bin, out string) error {
 	measured, predicted := float64(peak)/(1<<20), mib(w.predicted)
 	fmt.Printf("| %s%s | %s | %.0f | %.0f | %.2f | %s | %s | %.0f |\n", j.name, group.note(), j.mem, predicted, measured, measured/predicted,
 		when, result, time.Since(start).Seconds())
-	return nil
+	return enough, nil
 }
 
 // highWater is the most resident memory that a process had.
