@@ -35,8 +35,8 @@ func (s *Sim) adjustWeights() {
 			continue
 		}
 		in := s.sourceEncoding(o.inputs[0])
-		if in == nil {
-			continue
+		if in == nil || in.Bits > 16 || w.grid.Bits > 16 {
+			continue // no int32 holds such products, whatever the scale
 		}
 		var sy, oy float64
 		if out := s.quant[o.outputs[0]]; out != nil && out.ready() {

@@ -66,22 +66,28 @@ func TestSensitivity(t *testing.T) {
 	if first < 0 {
 		t.Fatal("no conv1")
 	}
-	// By hand: only conv1 with its weight, its output and the graph input.
-	one := goldenSim(t, m, 1)
-	calibrateGolden(t, m, one)
-	for _, name := range one.Tensors() {
-		if st, _ := one.State(name); st.Enabled && !slices.Contains([]string{"x", "conv1", "conv1.weight"}, name) {
-			if err := one.SetEnabled(false, name); err != nil {
-				t.Fatal(err)
+	// By hand: only conv1 with its weight, its output and the graph input; and all but these.
+	for _, alone := range []bool{true, false} {
+		s := goldenSim(t, m, 1)
+		calibrateGolden(t, m, s)
+		for _, name := range s.Tensors() {
+			if st, _ := s.State(name); st.Enabled && slices.Contains([]string{"x", "conv1", "conv1.weight"}, name) != alone {
+				if err := s.SetEnabled(false, name); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	out, err := one.Forward(ctx, x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := noise(out["y"].(*tensor.Dense[float32]).Data()); got != float64(r.Layers[first].Alone) {
-		t.Errorf("conv1 alone by hand %v, by Sensitivity %v", got, r.Layers[first].Alone)
+		out, err := s.Forward(ctx, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := r.Layers[first].Without
+		if alone {
+			want = r.Layers[first].Alone
+		}
+		if got := noise(out["y"].(*tensor.Dense[float32]).Data()); got != float64(want) {
+			t.Errorf("conv1 alone %v: by hand %v, by Sensitivity %v", alone, got, want)
+		}
 	}
 }
 

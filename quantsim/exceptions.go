@@ -61,6 +61,9 @@ func (p *placement) followOutput(o *op) {
 // dynamicMatMul: up to V69 the second factor has 8 bits; later ones take 16, with 16 in the first.
 func (p *placement) dynamicMatMul(o *op, version int) {
 	second := p.dynamicWeight(o)
+	if second == nil && p.g.Consts[o.node.In(1)] == nil {
+		second = p.quant[o.param("weight")] // a transposed constant counts as computed
+	}
 	if second == nil || version == 0 || second.grid.Type != encoding.Int {
 		return
 	}

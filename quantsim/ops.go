@@ -127,6 +127,9 @@ func (n *network) fuse(passes []string) map[*nn.Node]*op {
 		if o == nil && slices.Contains(passes, "MatmulAdd") {
 			o, nodes = n.matmulAdd(node)
 		}
+		if o == nil && slices.Contains(passes, "MaskedSoftmax") {
+			o, nodes = n.maskedSoftmax(node)
+		}
 		take(o, nodes)
 	}
 	if slices.Contains(passes, "Pointwise") {

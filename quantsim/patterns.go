@@ -1,6 +1,7 @@
 package quantsim
 
 import (
+	"math"
 	"slices"
 
 	"roundel/nn"
@@ -73,6 +74,45 @@ func (n *network) normalization(sqrt *nn.Node, layer, rms bool) (*op, []*nn.Node
 	return o, nodes
 }
 
+// maskedSoftmax finds
+//
+//	Softmax(Where(mask, x, ReduceMin(x) + B))   over the last of four axes, B a constant of at most -20
+//
+// B is far below everything: on the grid of the sum x would keep no digits.
+func (n *network) maskedSoftmax(softmax *nn.Node) (*op, []*nn.Node) {
+	where := n.maker(softmax.In(0), "Where")
+	if softmax.Op != "Softmax" || where == nil {
+		return nil, nil
+	}
+	x, add := where.In(1), n.maker(where.In(2), "Add")
+	rank := int64(len(n.g.Types[x].Dims))
+	last := func(axis int64) bool { return axis == -1 || axis == rank-1 }
+	if add == nil || rank != 4 || !last(softmax.Int("axis", -1)) {
+		return nil, nil
+	}
+	for i := range 2 {
+		least, b := n.maker(add.In(i), "ReduceMin"), n.scalar(add.In(1-i))
+		if least == nil || least.In(0) != x || !(b <= -20) {
+			continue
+		}
+		axes, ok := n.g.Consts[least.In(1)].(*tensor.Dense[int64])
+		nodes := []*nn.Node{least, add, where, softmax}
+		inner := n.readBy(least.Outputs[0], nodes) && n.readBy(add.Outputs[0], nodes) && n.readBy(where.Outputs[0], nodes)
+		if ok && axes.Len() == 1 && last(axes.Data()[0]) && inner {
+			return &op{typ: "MaskedSoftmax", node: softmax, inputs: []string{x, where.In(0)}, outputs: softmax.Outputs}, nodes
+		}
+	}
+	return nil, nil
+}
+
+// scalar returns the value of a constant of one element, NaN if name is none.
+func (n *network) scalar(name string) float64 {
+	if c, ok := n.g.Consts[name].(*tensor.Dense[float32]); ok && c.Len() == 1 {
+		return float64(c.Data()[0])
+	}
+	return math.NaN()
+}
+
 // variance goes up from a Sqrt through Add(eps), ReduceMean and the square; it returns the value squared, or "".
 func (n *network) variance(sqrt *nn.Node) (v string, nodes []*nn.Node) {
 	add := n.maker(sqrt.In(0), "Add")
@@ -88,7 +128,7 @@ func (n *network) variance(sqrt *nn.Node) (v string, nodes []*nn.Node) {
 			return mul.In(0), []*nn.Node{mul, mean, add}
 		}
 		if pow := n.maker(mean.In(0), "Pow"); pow != nil {
-			if e, ok := n.g.Consts[pow.In(1)].(*tensor.Dense[float32]); ok && e.Len() == 1 && e.Data()[0] == 2 {
+			if n.scalar(pow.In(1)) == 2 {
 				return pow.In(0), []*nn.Node{pow, mean, add}
 			}
 		}

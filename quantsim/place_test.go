@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"roundel/nn"
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/quantsim/encoding"
@@ -51,6 +52,9 @@ func TestPlacement(t *testing.T) {
 				}
 				cfg := DefaultConfig()
 				name, activations, _ := strings.Cut(config, " ")
+				if filepath.Ext(name) != "" { // of our own, not built in
+					name = "testdata/placement/configs/" + name
+				}
 				cfg.ParamBits, cfg.OutputBits, cfg.ConfigFile = 4, 8, name
 				if activations == "int16" {
 					cfg.OutputBits = 16
@@ -106,11 +110,11 @@ func comparePlacement(t *testing.T, s *Sim, want map[string]placed) int {
 	return len(want)
 }
 
-// compareCalibration calibrates with the inputs of placement.py and counts equal scales.
-func compareCalibration(t *testing.T, s *Sim, want map[string]placed) int {
+// rampFeeds returns the inputs of placement.py.
+func rampFeeds(t *testing.T, g *nn.Graph) map[string]tensor.Any {
 	t.Helper()
 	feeds := map[string]tensor.Any{}
-	for k, in := range s.g.Inputs {
+	for k, in := range g.Inputs {
 		shape, ok := in.Type.Shape()
 		if !ok {
 			t.Fatalf("input %s has no shape", in.Name)
@@ -129,6 +133,13 @@ func compareCalibration(t *testing.T, s *Sim, want map[string]placed) int {
 		}
 		feeds[in.Name] = x
 	}
+	return feeds
+}
+
+// compareCalibration calibrates with the inputs of placement.py and counts equal scales.
+func compareCalibration(t *testing.T, s *Sim, want map[string]placed) int {
+	t.Helper()
+	feeds := rampFeeds(t, s.g)
 	err := s.ComputeEncodings(context.Background(), func(run func(map[string]tensor.Any) error) error { return run(feeds) })
 	if err != nil {
 		t.Error(err)

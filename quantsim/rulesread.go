@@ -45,7 +45,7 @@ func ParseRules(source string, data []byte) (*Rules, error) {
 }
 
 // knownPasses are the patterns that are quantized as one operator, and floatDivisors. The last two are not AIMET's.
-var knownPasses = []string{"MatmulAdd", "LayerNormalization", "RMSNormalization", "Pointwise", "FloatDivisors"}
+var knownPasses = []string{"MatmulAdd", "LayerNormalization", "RMSNormalization", "MaskedSoftmax", "Pointwise", "FloatDivisors"}
 
 func (r *Rules) readDefaults(n *jsontree.Node) {
 	n.Only("ops", "params", "strict_symmetric", "unsigned_symmetric", "per_channel_quantization", "supported_kernels", "hw_version")

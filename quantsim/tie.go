@@ -1,6 +1,10 @@
 package quantsim
 
-import "slices"
+import (
+	"slices"
+
+	"roundel/nn"
+)
 
 // joins are the operators that put several inputs on the one grid of their output.
 var joins = setOf("Concat", "Scatter", "ScatterElements", "ScatterND")
@@ -18,6 +22,29 @@ func (p *placement) tie() {
 	for _, o := range p.ops {
 		if follows[o.typ] {
 			p.tieOutput(o)
+		}
+	}
+	for _, o := range p.ops {
+		if recurrent[o.typ] {
+			p.tieStates(o.node)
+		}
+	}
+}
+
+var recurrent = setOf("RNN", "GRU", "LSTM")
+
+// tieStates puts what a recurrent operator reads and every form of its hidden state on the grid of its output, and the
+// cell state that an LSTM begins with on that of the one it ends with.
+func (p *placement) tieStates(n *nn.Node) {
+	for _, v := range [][2]string{{p.enabledSource(n.In(0)), n.Out(0)}, {n.Out(1), n.Out(0)}, {p.enabledSource(n.In(5)), n.Out(0)}, {p.enabledSource(n.In(6)), n.Out(2)}} {
+		from, to := p.quant[v[0]], p.quant[v[1]]
+		if from == nil || to == nil {
+			continue
+		}
+		for name, q := range p.quant {
+			if q == from {
+				p.quant[name] = to
+			}
 		}
 	}
 }

@@ -276,8 +276,63 @@ def rms_norm_parts():
     return n.model("y")
 
 
+def orientations():
+    n = Net([1, 4, 6, 6])
+    n.add("ConvTranspose", ["x", n.weight("t.weight", 4, 3, 2, 2)], "t", kernel_shape=[2, 2])
+    n.conv("t", "c", 3, 2)
+    n.add("Flatten", ["c"], "f")
+    n.add("Gemm", ["f", n.weight("g1.weight", 5, 98), n.weight("g1.bias", 5)], "g1", transB=1)
+    n.add("Gemm", ["g1", n.weight("g0.weight", 5, 6)], "g0")
+    n.add("MatMul", ["g0", n.weight("m.weight", 6, 7)], "m")
+    n.add("Transpose", [n.weight("u.weight", 8, 7)], "ut", perm=[1, 0])
+    n.add("MatMul", ["m", "ut"], "y")
+    return n.model("y")
+
+
+def every_rule():
+    n = Net([1, 4, 6, 6])
+    n.conv("x", "c1", 4, 4, 3)
+    n.add("Relu", ["c1"], "r1")
+    n.add("MaxPool", ["r1"], "p1", kernel_shape=[2, 2])
+    n.conv("p1", "c2", 4, 4, 3)
+    n.add("Add", ["c2", "p1"], "a")
+    n.add("Mul", ["a", n.const("half", 0.5)], "m")
+    n.add("Sigmoid", ["m"], "s")
+    n.add("GlobalAveragePool", ["s"], "gap")
+    n.add("Flatten", ["gap"], "f")
+    n.add("Gemm", ["f", n.weight("fc.weight", 5, 4), n.weight("fc.bias", 5)], "fc", transB=1)
+    n.add("Softmax", ["fc"], "y", axis=-1)
+    return n.model("y")
+
+
+def masked_softmax():
+    n = Net([1, 2, 4, 4], opset=18)
+    n.add("Mul", ["x", n.const("scale", 0.5)], "q")
+    n.add("ReduceMin", ["q", n.const("last", [-1], np.int64)], "least")
+    n.add("Add", ["least", n.const("far", -30.0)], "low")
+    n.add("Where", [n.const("mask", np.tril(np.ones((1, 1, 4, 4))), np.bool_), "q", "low"], "w")
+    n.add("Softmax", ["w"], "p", axis=-1)
+    n.add("MatMul", ["p", "x"], "y")
+    return n.model("y")
+
+
+def recurrent():
+    n = Net([3, 1, 4])
+    n.input("h0", [1, 1, 5])
+    n.input("c0", [1, 1, 5])
+    n.add("Tanh", ["x"], "t")
+    n.add("LSTM", ["t", n.weight("l.weight", 1, 20, 4), n.weight("l.weight_r", 1, 20, 5), n.weight("l.bias", 1, 40), "", "h0", "c0"], ["l", "lh", "lc"], hidden_size=5)
+    n.add("Squeeze", ["l", n.const("one", [1], np.int64)], "s")
+    n.add("GRU", ["s", n.weight("g.weight", 1, 12, 5), n.weight("g.weight_r", 1, 12, 4)], ["g", "gh"], hidden_size=4)
+    n.add("Add", ["lh", "lc"], "z")
+    n.add("Sigmoid", ["g"], "y")
+    return n.model("y", "z", "gh")
+
+
 GRAPHS = [conv_chains, rms_norm_parts, squeeze_excite, split_concat, nested_concat, dense_block, grouped_transpose, resize_pad, norms, layer_norm_parts,
-          attention_heads, relu6_attributes, two_inputs, gather_embedding]
+          attention_heads, relu6_attributes, two_inputs, gather_embedding, orientations, every_rule, masked_softmax, recurrent]
+# Configs of our own beside the graphs, one for each thing that a config can say; only for these graphs.
+OWN = {orientations: ["symmetric_unsigned.json"], every_rule: ["symmetric_strict.json", "symmetric_unsigned.json", "by_operator.json"], masked_softmax: ["masked_softmax.json"]}
 # name of the config, activation type
 CONFIGS = [("default", "int8"), ("htp_v66", "int8"), ("htp_v68", "int8"), ("htp_v69", "int8"), ("htp_v73", "int8"), ("htp_v73", "int16"), ("htp_v69", "int16")]
 
@@ -321,11 +376,12 @@ def main():
         onnx.checker.check_model(model)
         onnx.save(model, str(folder / f"{make.__name__}.onnx"))
         result = {}
-        for config, activations in CONFIGS:
+        for config, activations in CONFIGS + [(c, "int8") for c in OWN.get(make, [])]:
             copy = onnx.ModelProto()
             copy.CopyFrom(model)
             try:
-                sim = QuantizationSimModel(copy, param_type="int4", activation_type=activations, config_file=config, providers=["CPUExecutionProvider"])
+                sim = QuantizationSimModel(copy, param_type="int4", activation_type=activations,
+                                           config_file=str(folder / "configs" / config) if config.endswith(".json") else config, providers=["CPUExecutionProvider"])
             except Exception as e:  # AIMET refuses some graphs
                 print(make.__name__, config, repr(e)[:200])
                 continue
