@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -23,7 +24,8 @@ type Pool struct {
 	k       asm.Kernels
 	workers int
 
-	busy atomic.Bool // a For with several workers is under way
+	busy    atomic.Bool // a For with several workers is under way
+	stopped atomic.Bool // For begins no more chunks: see Until
 	f    func(worker, i int)
 	n    int64
 	next atomic.Int64 // chunks claimed so far
@@ -72,6 +74,9 @@ func (p *Pool) Kernels() asm.Kernels { return p.k }
 func (p *Pool) For(n int, f func(worker, i int)) {
 	if p.workers == 1 || n < 2 || !p.busy.CompareAndSwap(false, true) {
 		for i := range n {
+			if p.stopped.Load() {
+				break
+			}
 			f(0, i)
 		}
 		return
@@ -94,6 +99,22 @@ func (p *Pool) For(n int, f func(worker, i int)) {
 	p.wg.Wait()
 	p.f = nil
 	p.busy.Store(false)
+}
+
+// Until makes For leave out the chunks that it has not begun when ctx is done, until restore is called: long work then ends
+// within a chunk, wherever it is. Whoever uses p meanwhile looks at ctx before it believes a result.
+func (p *Pool) Until(ctx context.Context) (restore func()) {
+	stopped := make(chan struct{})
+	forget := context.AfterFunc(ctx, func() {
+		p.stopped.Store(true)
+		close(stopped)
+	})
+	return func() {
+		if !forget() {
+			<-stopped // it has begun and must not come after us
+		}
+		p.stopped.Store(false)
+	}
 }
 
 // helper works for one For, and for those that follow soon.
@@ -140,7 +161,7 @@ func (p *Pool) await(what func() bool) bool {
 }
 
 func (p *Pool) claim(worker int) {
-	for i := p.next.Add(1) - 1; i < p.n; i = p.next.Add(1) - 1 {
+	for i := p.next.Add(1) - 1; i < p.n && !p.stopped.Load(); i = p.next.Add(1) - 1 {
 		p.f(worker, int(i))
 	}
 }

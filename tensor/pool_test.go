@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"context"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -67,5 +68,50 @@ func TestPoolScratch(t *testing.T) {
 	}
 	if c := p.borrow(10); &c[0] == &a[0] {
 		t.Error("scratch handed out twice")
+	}
+}
+
+// TestPoolUntil counts the chunks that are begun after a cancellation: none but those that other workers were about to begin.
+func TestPoolUntil(t *testing.T) {
+	for _, workers := range []int{1, 2, 5} {
+		p := NewPool(workers, asm.Kernels{})
+		ctx, cancel := context.WithCancel(context.Background())
+		restore := p.Until(ctx)
+		var begun, after atomic.Int64
+		p.For(10_000, func(_, i int) {
+			if p.stopped.Load() {
+				after.Add(1)
+			}
+			if begun.Add(1) == 50 {
+				cancel()
+				for !p.stopped.Load() { // AfterFunc runs by itself
+					runtime.Gosched()
+				}
+			}
+		})
+		if n := begun.Load(); n == 10_000 || after.Load() > int64(workers) {
+			t.Errorf("%d workers: %d chunks were begun, %d of them after the cancellation", workers, n, after.Load())
+		}
+		p.For(10, func(_, _ int) { t.Error("a chunk was begun in a later loop") })
+		restore()
+		ran := false
+		p.For(1, func(_, _ int) { ran = true })
+		if !ran {
+			t.Error("nothing runs after restore")
+		}
+	}
+}
+
+// TestPoolUntilDone: a context that ends while it is forgotten leaves a pool that works.
+func TestPoolUntilDone(t *testing.T) {
+	p := NewPool(2, asm.Kernels{})
+	for range 2000 {
+		ctx, cancel := context.WithCancel(context.Background())
+		restore := p.Until(ctx)
+		go cancel()
+		restore()
+		if p.stopped.Load() {
+			t.Fatal("stopped after restore")
+		}
 	}
 }
