@@ -26,11 +26,11 @@ type Pool struct {
 
 	busy    atomic.Bool // a For with several workers is under way
 	stopped atomic.Bool // For begins no more chunks: see Until
-	f    func(worker, i int)
-	n    int64
-	next atomic.Int64 // chunks claimed so far
-	id   atomic.Int64 // workers started so far
-	wg   sync.WaitGroup
+	f       func(worker, i int)
+	n       int64
+	next    atomic.Int64 // chunks claimed so far
+	id      atomic.Int64 // workers started so far
+	wg      sync.WaitGroup
 
 	help         func() // p.helper, bound once so that starting it allocates nothing
 	called, done func() bool

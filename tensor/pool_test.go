@@ -82,7 +82,7 @@ func TestPoolUntil(t *testing.T) {
 			if p.stopped.Load() {
 				after.Add(1)
 			}
-			if begun.Add(1) == 50 {
+			if begun.Add(1) >= 50 {
 				cancel()
 				for !p.stopped.Load() { // AfterFunc runs by itself
 					runtime.Gosched()
