@@ -86,7 +86,12 @@ func heapInUse() int64 {
 func (r *run) weightBytes() int64 {
 	var total int64
 	for _, l := range r.layers {
-		total += 3 * 4 * int64(r.g.Consts[l.weight].Len())
+		n := 4 * int64(r.g.Consts[l.weight].Len())
+		total += n
+		if l.geo.op == "Conv" && l.geo.groups == 1 && l.geo.taps() == 9 {
+			n = n * 16 / 9 // what Winograd's algorithm needs
+		}
+		total += 2 * n
 	}
 	return total
 }

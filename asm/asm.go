@@ -32,7 +32,7 @@ type Tile struct {
 }
 
 // AheadStep is how many elements of the right operand of a later tile each step prefetches.
-const AheadStep = 8
+const AheadStep = 16
 
 // DwTile describes one call of a depthwise kernel: Pix output pixels by N channels.
 // The assembly reads the fields by offset.
@@ -86,6 +86,8 @@ type Kernels struct {
 	dw       []dwFunc   // [pixels-1]
 	dwRow    [][]dwFunc // [window][pixels-1], windows as in rowWindows
 	dwMin    int        // fewest channels that dw and dwRow take; the generic ones do less
+
+	winogradIn, winogradOut winogradFunc // see winograd.go
 
 	addClamp func(dst, a, b []float32, lo, hi float32)
 	larger   func(dst, a, b []float32)

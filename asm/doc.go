@@ -4,7 +4,8 @@
 // Every reduction is one chain per output element: it starts at zero (or at the
 // old output when accumulating) and takes one fused multiply-add, rounded once to
 // nearest even, per step in ascending order. No kernel keeps partial sums, so all
-// tables give the same bits (NaN payloads apart).
+// tables give the same bits (NaN payloads apart). The transforms of Winograd's algorithm
+// (winograd.go) add in one order.
 //
 // The table is chosen once from the CPU and never changes. The environment
 // variable ROUNDEL_ISA may name a lower one.

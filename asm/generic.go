@@ -21,6 +21,9 @@ func genericTable() Kernels {
 		minMax:   minMaxGeneric,
 		peak:     peakGeneric,
 		peakOps:  8 * 2,
+
+		winogradIn:  winogradInGeneric,
+		winogradOut: winogradOutGeneric,
 	}
 	for range genericNR / genericLanes {
 		nn, tn := make([]tileFunc, genericMR), make([]tileFunc, genericMR)

@@ -227,6 +227,12 @@ func dwRowF32_7x5s2_avx2(t *DwTile)
 func dwRowF32_8x5s2_avx2(t *DwTile)
 
 //go:noescape
+func winogradInF32_avx2(t *WinogradTiles)
+
+//go:noescape
+func winogradOutF32_avx2(t *WinogradTiles)
+
+//go:noescape
 func addClampF32_avx2(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
@@ -350,6 +356,7 @@ func tableAVX2() Kernels {
 				dwRowF32_8x5s2_avx2,
 			},
 		},
+		winogradIn: winogradInF32_avx2, winogradOut: winogradOutF32_avx2,
 		addClamp: addClampF32_avx2,
 		larger:   largerF32_avx2,
 		clamp:    clampF32_avx2,

@@ -401,6 +401,12 @@ func dwRowF32_11x5s2_avx512(t *DwTile)
 func dwRowF32_12x5s2_avx512(t *DwTile)
 
 //go:noescape
+func winogradInF32_avx512(t *WinogradTiles)
+
+//go:noescape
+func winogradOutF32_avx512(t *WinogradTiles)
+
+//go:noescape
 func addClampF32_avx512(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
@@ -581,6 +587,7 @@ func tableAVX512() Kernels {
 				dwRowF32_12x5s2_avx512,
 			},
 		},
+		winogradIn: winogradInF32_avx512, winogradOut: winogradOutF32_avx512,
 		addClamp: addClampF32_avx512,
 		larger:   largerF32_avx512,
 		clamp:    clampF32_avx512,

@@ -272,6 +272,12 @@ func dwRowF32_7x5s2_neon(t *DwTile)
 func dwRowF32_8x5s2_neon(t *DwTile)
 
 //go:noescape
+func winogradInF32_neon(t *WinogradTiles)
+
+//go:noescape
+func winogradOutF32_neon(t *WinogradTiles)
+
+//go:noescape
 func addClampF32_neon(dst, a, b []float32, lo, hi float32)
 
 //go:noescape
@@ -411,6 +417,7 @@ func tableNEON() Kernels {
 				dwRowF32_8x5s2_neon,
 			},
 		},
+		winogradIn: winogradInF32_neon, winogradOut: winogradOutF32_neon,
 		addClamp: addClampF32_neon,
 		larger:   largerF32_neon,
 		clamp:    clampF32_neon,

@@ -77,12 +77,14 @@ loop:
 	ADD R10, R9, R9
 	FMOVS 8(R1), F0
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
 	FMOVS 12(R1), F0
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	SUBS $4, R11, R11
 	BGE loop
@@ -361,6 +363,7 @@ loop:
 	FMOVS 8(R2), F1
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f811049 // fmla v9.4s, v2.4s, v1.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -368,7 +371,8 @@ loop:
 	FMOVS 12(R2), F1
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f811049 // fmla v9.4s, v2.4s, v1.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	SUBS $4, R11, R11
@@ -710,6 +714,7 @@ loop:
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f811049 // fmla v9.4s, v2.4s, v1.s[0]
 	WORD $0x4f85104a // fmla v10.4s, v2.4s, v5.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -719,7 +724,8 @@ loop:
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f811049 // fmla v9.4s, v2.4s, v1.s[0]
 	WORD $0x4f85104a // fmla v10.4s, v2.4s, v5.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -1126,6 +1132,7 @@ loop:
 	WORD $0x4f811049 // fmla v9.4s, v2.4s, v1.s[0]
 	WORD $0x4f85104a // fmla v10.4s, v2.4s, v5.s[0]
 	WORD $0x4f86104b // fmla v11.4s, v2.4s, v6.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -1137,7 +1144,8 @@ loop:
 	WORD $0x4f811049 // fmla v9.4s, v2.4s, v1.s[0]
 	WORD $0x4f85104a // fmla v10.4s, v2.4s, v5.s[0]
 	WORD $0x4f86104b // fmla v11.4s, v2.4s, v6.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -1605,6 +1613,7 @@ loop:
 	WORD $0x4f85104a // fmla v10.4s, v2.4s, v5.s[0]
 	WORD $0x4f86104b // fmla v11.4s, v2.4s, v6.s[0]
 	WORD $0x4f87104c // fmla v12.4s, v2.4s, v7.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -1618,7 +1627,8 @@ loop:
 	WORD $0x4f85104a // fmla v10.4s, v2.4s, v5.s[0]
 	WORD $0x4f86104b // fmla v11.4s, v2.4s, v6.s[0]
 	WORD $0x4f87104c // fmla v12.4s, v2.4s, v7.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -2150,6 +2160,7 @@ loop:
 	WORD $0x4f86104b // fmla v11.4s, v2.4s, v6.s[0]
 	WORD $0x4f87104c // fmla v12.4s, v2.4s, v7.s[0]
 	WORD $0x4f80104d // fmla v13.4s, v2.4s, v0.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -2165,7 +2176,8 @@ loop:
 	WORD $0x4f86104b // fmla v11.4s, v2.4s, v6.s[0]
 	WORD $0x4f87104c // fmla v12.4s, v2.4s, v7.s[0]
 	WORD $0x4f80104d // fmla v13.4s, v2.4s, v0.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -2760,6 +2772,7 @@ loop:
 	WORD $0x4f87104c // fmla v12.4s, v2.4s, v7.s[0]
 	WORD $0x4f80104d // fmla v13.4s, v2.4s, v0.s[0]
 	WORD $0x4f81104e // fmla v14.4s, v2.4s, v1.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -2777,7 +2790,8 @@ loop:
 	WORD $0x4f87104c // fmla v12.4s, v2.4s, v7.s[0]
 	WORD $0x4f80104d // fmla v13.4s, v2.4s, v0.s[0]
 	WORD $0x4f81104e // fmla v14.4s, v2.4s, v1.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -3437,6 +3451,7 @@ loop:
 	WORD $0x4f80104d // fmla v13.4s, v2.4s, v0.s[0]
 	WORD $0x4f81104e // fmla v14.4s, v2.4s, v1.s[0]
 	WORD $0x4f85104f // fmla v15.4s, v2.4s, v5.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	ADD R10, R9, R9
@@ -3456,7 +3471,8 @@ loop:
 	WORD $0x4f80104d // fmla v13.4s, v2.4s, v0.s[0]
 	WORD $0x4f81104e // fmla v14.4s, v2.4s, v1.s[0]
 	WORD $0x4f85104f // fmla v15.4s, v2.4s, v5.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -4021,6 +4037,7 @@ loop:
 	FMOVS 8(R1), F0
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f801069 // fmla v9.4s, v3.4s, v0.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -4028,7 +4045,8 @@ loop:
 	FMOVS 12(R1), F0
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f801069 // fmla v9.4s, v3.4s, v0.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	SUBS $4, R11, R11
 	BGE loop
@@ -4354,6 +4372,7 @@ loop:
 	WORD $0x4f801069 // fmla v9.4s, v3.4s, v0.s[0]
 	WORD $0x4f81104a // fmla v10.4s, v2.4s, v1.s[0]
 	WORD $0x4f81106b // fmla v11.4s, v3.4s, v1.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -4364,7 +4383,8 @@ loop:
 	WORD $0x4f801069 // fmla v9.4s, v3.4s, v0.s[0]
 	WORD $0x4f81104a // fmla v10.4s, v2.4s, v1.s[0]
 	WORD $0x4f81106b // fmla v11.4s, v3.4s, v1.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	SUBS $4, R11, R11
@@ -4781,6 +4801,7 @@ loop:
 	WORD $0x4f81106b // fmla v11.4s, v3.4s, v1.s[0]
 	WORD $0x4f85104c // fmla v12.4s, v2.4s, v5.s[0]
 	WORD $0x4f85106d // fmla v13.4s, v3.4s, v5.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -4794,7 +4815,8 @@ loop:
 	WORD $0x4f81106b // fmla v11.4s, v3.4s, v1.s[0]
 	WORD $0x4f85104c // fmla v12.4s, v2.4s, v5.s[0]
 	WORD $0x4f85106d // fmla v13.4s, v3.4s, v5.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -5304,6 +5326,7 @@ loop:
 	WORD $0x4f85106d // fmla v13.4s, v3.4s, v5.s[0]
 	WORD $0x4f86104e // fmla v14.4s, v2.4s, v6.s[0]
 	WORD $0x4f86106f // fmla v15.4s, v3.4s, v6.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -5320,7 +5343,8 @@ loop:
 	WORD $0x4f85106d // fmla v13.4s, v3.4s, v5.s[0]
 	WORD $0x4f86104e // fmla v14.4s, v2.4s, v6.s[0]
 	WORD $0x4f86106f // fmla v15.4s, v3.4s, v6.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -5919,6 +5943,7 @@ loop:
 	WORD $0x4f86106f // fmla v15.4s, v3.4s, v6.s[0]
 	WORD $0x4f871050 // fmla v16.4s, v2.4s, v7.s[0]
 	WORD $0x4f871071 // fmla v17.4s, v3.4s, v7.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -5938,7 +5963,8 @@ loop:
 	WORD $0x4f86106f // fmla v15.4s, v3.4s, v6.s[0]
 	WORD $0x4f871050 // fmla v16.4s, v2.4s, v7.s[0]
 	WORD $0x4f871071 // fmla v17.4s, v3.4s, v7.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -6629,6 +6655,7 @@ loop:
 	WORD $0x4f871071 // fmla v17.4s, v3.4s, v7.s[0]
 	WORD $0x4f801052 // fmla v18.4s, v2.4s, v0.s[0]
 	WORD $0x4f801073 // fmla v19.4s, v3.4s, v0.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -6651,7 +6678,8 @@ loop:
 	WORD $0x4f871071 // fmla v17.4s, v3.4s, v7.s[0]
 	WORD $0x4f801052 // fmla v18.4s, v2.4s, v0.s[0]
 	WORD $0x4f801073 // fmla v19.4s, v3.4s, v0.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -7433,6 +7461,7 @@ loop:
 	WORD $0x4f801073 // fmla v19.4s, v3.4s, v0.s[0]
 	WORD $0x4f811054 // fmla v20.4s, v2.4s, v1.s[0]
 	WORD $0x4f811075 // fmla v21.4s, v3.4s, v1.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -7458,7 +7487,8 @@ loop:
 	WORD $0x4f801073 // fmla v19.4s, v3.4s, v0.s[0]
 	WORD $0x4f811054 // fmla v20.4s, v2.4s, v1.s[0]
 	WORD $0x4f811075 // fmla v21.4s, v3.4s, v1.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -8333,6 +8363,7 @@ loop:
 	WORD $0x4f811075 // fmla v21.4s, v3.4s, v1.s[0]
 	WORD $0x4f851056 // fmla v22.4s, v2.4s, v5.s[0]
 	WORD $0x4f851077 // fmla v23.4s, v3.4s, v5.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -8361,7 +8392,8 @@ loop:
 	WORD $0x4f811075 // fmla v21.4s, v3.4s, v1.s[0]
 	WORD $0x4f851056 // fmla v22.4s, v2.4s, v5.s[0]
 	WORD $0x4f851077 // fmla v23.4s, v3.4s, v5.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -9104,6 +9136,7 @@ loop:
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f801069 // fmla v9.4s, v3.4s, v0.s[0]
 	WORD $0x4f80108a // fmla v10.4s, v4.4s, v0.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -9113,7 +9146,8 @@ loop:
 	WORD $0x4f801048 // fmla v8.4s, v2.4s, v0.s[0]
 	WORD $0x4f801069 // fmla v9.4s, v3.4s, v0.s[0]
 	WORD $0x4f80108a // fmla v10.4s, v4.4s, v0.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	SUBS $4, R11, R11
 	BGE loop
@@ -9484,6 +9518,7 @@ loop:
 	WORD $0x4f81104b // fmla v11.4s, v2.4s, v1.s[0]
 	WORD $0x4f81106c // fmla v12.4s, v3.4s, v1.s[0]
 	WORD $0x4f81108d // fmla v13.4s, v4.4s, v1.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -9497,7 +9532,8 @@ loop:
 	WORD $0x4f81104b // fmla v11.4s, v2.4s, v1.s[0]
 	WORD $0x4f81106c // fmla v12.4s, v3.4s, v1.s[0]
 	WORD $0x4f81108d // fmla v13.4s, v4.4s, v1.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	SUBS $4, R11, R11
@@ -9987,6 +10023,7 @@ loop:
 	WORD $0x4f85104e // fmla v14.4s, v2.4s, v5.s[0]
 	WORD $0x4f85106f // fmla v15.4s, v3.4s, v5.s[0]
 	WORD $0x4f851090 // fmla v16.4s, v4.4s, v5.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -10004,7 +10041,8 @@ loop:
 	WORD $0x4f85104e // fmla v14.4s, v2.4s, v5.s[0]
 	WORD $0x4f85106f // fmla v15.4s, v3.4s, v5.s[0]
 	WORD $0x4f851090 // fmla v16.4s, v4.4s, v5.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -10615,6 +10653,7 @@ loop:
 	WORD $0x4f861051 // fmla v17.4s, v2.4s, v6.s[0]
 	WORD $0x4f861072 // fmla v18.4s, v3.4s, v6.s[0]
 	WORD $0x4f861093 // fmla v19.4s, v4.4s, v6.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -10636,7 +10675,8 @@ loop:
 	WORD $0x4f861051 // fmla v17.4s, v2.4s, v6.s[0]
 	WORD $0x4f861072 // fmla v18.4s, v3.4s, v6.s[0]
 	WORD $0x4f861093 // fmla v19.4s, v4.4s, v6.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -11364,6 +11404,7 @@ loop:
 	WORD $0x4f871054 // fmla v20.4s, v2.4s, v7.s[0]
 	WORD $0x4f871075 // fmla v21.4s, v3.4s, v7.s[0]
 	WORD $0x4f871096 // fmla v22.4s, v4.4s, v7.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -11389,7 +11430,8 @@ loop:
 	WORD $0x4f871054 // fmla v20.4s, v2.4s, v7.s[0]
 	WORD $0x4f871075 // fmla v21.4s, v3.4s, v7.s[0]
 	WORD $0x4f871096 // fmla v22.4s, v4.4s, v7.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -12237,6 +12279,7 @@ loop:
 	WORD $0x4f801057 // fmla v23.4s, v2.4s, v0.s[0]
 	WORD $0x4f801078 // fmla v24.4s, v3.4s, v0.s[0]
 	WORD $0x4f801099 // fmla v25.4s, v4.4s, v0.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -12266,7 +12309,8 @@ loop:
 	WORD $0x4f801057 // fmla v23.4s, v2.4s, v0.s[0]
 	WORD $0x4f801078 // fmla v24.4s, v3.4s, v0.s[0]
 	WORD $0x4f801099 // fmla v25.4s, v4.4s, v0.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -13233,6 +13277,7 @@ loop:
 	WORD $0x4f81105a // fmla v26.4s, v2.4s, v1.s[0]
 	WORD $0x4f81107b // fmla v27.4s, v3.4s, v1.s[0]
 	WORD $0x4f81109c // fmla v28.4s, v4.4s, v1.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -13266,7 +13311,8 @@ loop:
 	WORD $0x4f81105a // fmla v26.4s, v2.4s, v1.s[0]
 	WORD $0x4f81107b // fmla v27.4s, v3.4s, v1.s[0]
 	WORD $0x4f81109c // fmla v28.4s, v4.4s, v1.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -14354,6 +14400,7 @@ loop:
 	WORD $0x4f85105d // fmla v29.4s, v2.4s, v5.s[0]
 	WORD $0x4f85107e // fmla v30.4s, v3.4s, v5.s[0]
 	WORD $0x4f85109f // fmla v31.4s, v4.4s, v5.s[0]
+	PRFM 128(R12), PLDL2KEEP
 	PRFM 2048(R9), PLDL1KEEP
 	FMOVQ 0(R9), F2
 	FMOVQ 16(R9), F3
@@ -14391,7 +14438,8 @@ loop:
 	WORD $0x4f85105d // fmla v29.4s, v2.4s, v5.s[0]
 	WORD $0x4f85107e // fmla v30.4s, v3.4s, v5.s[0]
 	WORD $0x4f85109f // fmla v31.4s, v4.4s, v5.s[0]
-	ADD $128, R12, R12
+	PRFM 192(R12), PLDL2KEEP
+	ADD $256, R12, R12
 	ADD $16, R1, R1
 	ADD $16, R2, R2
 	ADD $16, R3, R3
@@ -20746,6 +20794,285 @@ clamp:
 	CSEL GT, R4, R3, R3
 	B block
 done:
+	RET
+
+TEXT ·winogradInF32_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 0(R0), R1
+	MOVD 24(R0), R2
+	MOVD 80(R0), R9
+	MOVD 88(R0), R4
+	LSL $2, R4, R4
+	MOVD 96(R0), R5
+	LSL $2, R5, R5
+	MOVD 112(R0), R6
+	LSL $2, R6, R6
+	LSL $2, R6, R7
+	ADD $128, R0, R26
+	VLD1R (R26), [V30.S4]
+	ADD $132, R0, R26
+	VLD1R (R26), [V31.S4]
+tile:
+	MOVD 72(R0), R8
+	MOVD 48(R0), R3
+block:
+	MOVD R1, R10
+	MOVD R10, R11
+	FMOVQ (R11), F0
+	ADD R4, R11, R11
+	FMOVQ (R11), F1
+	ADD R4, R11, R11
+	FMOVQ (R11), F2
+	ADD R4, R11, R11
+	FMOVQ (R11), F3
+	WORD $0x4ea2d410 // fsub v16.4s, v0.4s, v2.4s
+	WORD $0x4e22d431 // fadd v17.4s, v1.4s, v2.4s
+	WORD $0x4ea1d452 // fsub v18.4s, v2.4s, v1.4s
+	WORD $0x4ea3d433 // fsub v19.4s, v1.4s, v3.4s
+	VMOV V16.B16, V0.B16
+	VMOV V17.B16, V1.B16
+	VMOV V18.B16, V2.B16
+	VMOV V19.B16, V3.B16
+	ADD R5, R10, R10
+	MOVD R10, R11
+	FMOVQ (R11), F4
+	ADD R4, R11, R11
+	FMOVQ (R11), F5
+	ADD R4, R11, R11
+	FMOVQ (R11), F6
+	ADD R4, R11, R11
+	FMOVQ (R11), F7
+	WORD $0x4ea6d490 // fsub v16.4s, v4.4s, v6.4s
+	WORD $0x4e26d4b1 // fadd v17.4s, v5.4s, v6.4s
+	WORD $0x4ea5d4d2 // fsub v18.4s, v6.4s, v5.4s
+	WORD $0x4ea7d4b3 // fsub v19.4s, v5.4s, v7.4s
+	VMOV V16.B16, V4.B16
+	VMOV V17.B16, V5.B16
+	VMOV V18.B16, V6.B16
+	VMOV V19.B16, V7.B16
+	ADD R5, R10, R10
+	MOVD R10, R11
+	FMOVQ (R11), F8
+	ADD R4, R11, R11
+	FMOVQ (R11), F9
+	ADD R4, R11, R11
+	FMOVQ (R11), F10
+	ADD R4, R11, R11
+	FMOVQ (R11), F11
+	WORD $0x4eaad510 // fsub v16.4s, v8.4s, v10.4s
+	WORD $0x4e2ad531 // fadd v17.4s, v9.4s, v10.4s
+	WORD $0x4ea9d552 // fsub v18.4s, v10.4s, v9.4s
+	WORD $0x4eabd533 // fsub v19.4s, v9.4s, v11.4s
+	VMOV V16.B16, V8.B16
+	VMOV V17.B16, V9.B16
+	VMOV V18.B16, V10.B16
+	VMOV V19.B16, V11.B16
+	ADD R5, R10, R10
+	MOVD R10, R11
+	FMOVQ (R11), F12
+	ADD R4, R11, R11
+	FMOVQ (R11), F13
+	ADD R4, R11, R11
+	FMOVQ (R11), F14
+	ADD R4, R11, R11
+	FMOVQ (R11), F15
+	WORD $0x4eaed590 // fsub v16.4s, v12.4s, v14.4s
+	WORD $0x4e2ed5b1 // fadd v17.4s, v13.4s, v14.4s
+	WORD $0x4eadd5d2 // fsub v18.4s, v14.4s, v13.4s
+	WORD $0x4eafd5b3 // fsub v19.4s, v13.4s, v15.4s
+	VMOV V16.B16, V12.B16
+	VMOV V17.B16, V13.B16
+	VMOV V18.B16, V14.B16
+	VMOV V19.B16, V15.B16
+	MOVD R2, R10
+	WORD $0x4ea8d410 // fsub v16.4s, v0.4s, v8.4s
+	WORD $0x4e28d491 // fadd v17.4s, v4.4s, v8.4s
+	WORD $0x4ea4d512 // fsub v18.4s, v8.4s, v4.4s
+	WORD $0x4eacd493 // fsub v19.4s, v4.4s, v12.4s
+	FMOVQ F16, (R10)
+	ADD R6, R10, R10
+	FMOVQ F17, (R10)
+	ADD R6, R10, R10
+	FMOVQ F18, (R10)
+	ADD R6, R10, R10
+	FMOVQ F19, (R10)
+	ADD R6, R10, R10
+	WORD $0x4ea9d430 // fsub v16.4s, v1.4s, v9.4s
+	WORD $0x4e29d4b1 // fadd v17.4s, v5.4s, v9.4s
+	WORD $0x4ea5d532 // fsub v18.4s, v9.4s, v5.4s
+	WORD $0x4eadd4b3 // fsub v19.4s, v5.4s, v13.4s
+	FMOVQ F16, (R10)
+	ADD R6, R10, R10
+	FMOVQ F17, (R10)
+	ADD R6, R10, R10
+	FMOVQ F18, (R10)
+	ADD R6, R10, R10
+	FMOVQ F19, (R10)
+	ADD R6, R10, R10
+	WORD $0x4eaad450 // fsub v16.4s, v2.4s, v10.4s
+	WORD $0x4e2ad4d1 // fadd v17.4s, v6.4s, v10.4s
+	WORD $0x4ea6d552 // fsub v18.4s, v10.4s, v6.4s
+	WORD $0x4eaed4d3 // fsub v19.4s, v6.4s, v14.4s
+	FMOVQ F16, (R10)
+	ADD R6, R10, R10
+	FMOVQ F17, (R10)
+	ADD R6, R10, R10
+	FMOVQ F18, (R10)
+	ADD R6, R10, R10
+	FMOVQ F19, (R10)
+	ADD R6, R10, R10
+	WORD $0x4eabd470 // fsub v16.4s, v3.4s, v11.4s
+	WORD $0x4e2bd4f1 // fadd v17.4s, v7.4s, v11.4s
+	WORD $0x4ea7d572 // fsub v18.4s, v11.4s, v7.4s
+	WORD $0x4eafd4f3 // fsub v19.4s, v7.4s, v15.4s
+	FMOVQ F16, (R10)
+	ADD R6, R10, R10
+	FMOVQ F17, (R10)
+	ADD R6, R10, R10
+	FMOVQ F18, (R10)
+	ADD R6, R10, R10
+	FMOVQ F19, (R10)
+	ADD $16, R1, R1
+	ADD $16, R2, R2
+	SUBS $4, R8, R8
+	BNE block
+	MOVD 104(R0), R8
+	MOVD 72(R0), R10
+	SUB R10, R8, R8
+	ADD R8<<2, R1, R1
+	MOVD 120(R0), R8
+	MOVD 72(R0), R10
+	SUB R10, R8, R8
+	ADD R8<<2, R2, R2
+	SUBS $1, R9, R9
+	BNE tile
+	RET
+
+TEXT ·winogradOutF32_neon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD 0(R0), R1
+	MOVD 24(R0), R2
+	MOVD 80(R0), R9
+	MOVD 88(R0), R4
+	LSL $2, R4, R4
+	MOVD 96(R0), R5
+	LSL $2, R5, R5
+	MOVD 112(R0), R6
+	LSL $2, R6, R6
+	LSL $2, R6, R7
+	ADD $128, R0, R26
+	VLD1R (R26), [V30.S4]
+	ADD $132, R0, R26
+	VLD1R (R26), [V31.S4]
+tile:
+	MOVD 72(R0), R8
+	MOVD 48(R0), R3
+block:
+	MOVD R2, R10
+	MOVD R10, R11
+	FMOVQ (R11), F0
+	ADD R7, R11, R11
+	FMOVQ (R11), F1
+	ADD R7, R11, R11
+	FMOVQ (R11), F2
+	ADD R7, R11, R11
+	FMOVQ (R11), F3
+	WORD $0x4e21d410 // fadd v16.4s, v0.4s, v1.4s
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
+	WORD $0x4ea2d431 // fsub v17.4s, v1.4s, v2.4s
+	WORD $0x4ea3d631 // fsub v17.4s, v17.4s, v3.4s
+	ADD R6, R10, R10
+	MOVD R10, R11
+	FMOVQ (R11), F0
+	ADD R7, R11, R11
+	FMOVQ (R11), F1
+	ADD R7, R11, R11
+	FMOVQ (R11), F2
+	ADD R7, R11, R11
+	FMOVQ (R11), F3
+	WORD $0x4e21d412 // fadd v18.4s, v0.4s, v1.4s
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	WORD $0x4ea2d433 // fsub v19.4s, v1.4s, v2.4s
+	WORD $0x4ea3d673 // fsub v19.4s, v19.4s, v3.4s
+	ADD R6, R10, R10
+	MOVD R10, R11
+	FMOVQ (R11), F0
+	ADD R7, R11, R11
+	FMOVQ (R11), F1
+	ADD R7, R11, R11
+	FMOVQ (R11), F2
+	ADD R7, R11, R11
+	FMOVQ (R11), F3
+	WORD $0x4e21d414 // fadd v20.4s, v0.4s, v1.4s
+	WORD $0x4e22d694 // fadd v20.4s, v20.4s, v2.4s
+	WORD $0x4ea2d435 // fsub v21.4s, v1.4s, v2.4s
+	WORD $0x4ea3d6b5 // fsub v21.4s, v21.4s, v3.4s
+	ADD R6, R10, R10
+	MOVD R10, R11
+	FMOVQ (R11), F0
+	ADD R7, R11, R11
+	FMOVQ (R11), F1
+	ADD R7, R11, R11
+	FMOVQ (R11), F2
+	ADD R7, R11, R11
+	FMOVQ (R11), F3
+	WORD $0x4e21d416 // fadd v22.4s, v0.4s, v1.4s
+	WORD $0x4e22d6d6 // fadd v22.4s, v22.4s, v2.4s
+	WORD $0x4ea2d437 // fsub v23.4s, v1.4s, v2.4s
+	WORD $0x4ea3d6f7 // fsub v23.4s, v23.4s, v3.4s
+	WORD $0x4e32d600 // fadd v0.4s, v16.4s, v18.4s
+	WORD $0x4e34d400 // fadd v0.4s, v0.4s, v20.4s
+	WORD $0x4eb4d641 // fsub v1.4s, v18.4s, v20.4s
+	WORD $0x4eb6d421 // fsub v1.4s, v1.4s, v22.4s
+	WORD $0x4e33d622 // fadd v2.4s, v17.4s, v19.4s
+	WORD $0x4e35d442 // fadd v2.4s, v2.4s, v21.4s
+	WORD $0x4eb5d663 // fsub v3.4s, v19.4s, v21.4s
+	WORD $0x4eb7d463 // fsub v3.4s, v3.4s, v23.4s
+	CBZ R3, clamp
+	FMOVQ (R3), F4
+	ADD $16, R3, R3
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	WORD $0x4e24d442 // fadd v2.4s, v2.4s, v4.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+clamp:
+	WORD $0x6ea0e7c4 // fcmgt v4.4s, v30.4s, v0.4s
+	VBIT V4.B16, V30.B16, V0.B16
+	WORD $0x6ebfe404 // fcmgt v4.4s, v0.4s, v31.4s
+	VBIT V4.B16, V31.B16, V0.B16
+	WORD $0x6ea1e7c5 // fcmgt v5.4s, v30.4s, v1.4s
+	VBIT V5.B16, V30.B16, V1.B16
+	WORD $0x6ebfe425 // fcmgt v5.4s, v1.4s, v31.4s
+	VBIT V5.B16, V31.B16, V1.B16
+	WORD $0x6ea2e7c6 // fcmgt v6.4s, v30.4s, v2.4s
+	VBIT V6.B16, V30.B16, V2.B16
+	WORD $0x6ebfe446 // fcmgt v6.4s, v2.4s, v31.4s
+	VBIT V6.B16, V31.B16, V2.B16
+	WORD $0x6ea3e7c7 // fcmgt v7.4s, v30.4s, v3.4s
+	VBIT V7.B16, V30.B16, V3.B16
+	WORD $0x6ebfe467 // fcmgt v7.4s, v3.4s, v31.4s
+	VBIT V7.B16, V31.B16, V3.B16
+	FMOVQ F0, (R1)
+	ADD R5, R1, R10
+	FMOVQ F1, (R10)
+	ADD R4, R1, R11
+	FMOVQ F2, (R11)
+	ADD R4, R10, R10
+	FMOVQ F3, (R10)
+	ADD $16, R1, R1
+	ADD $16, R2, R2
+	SUBS $4, R8, R8
+	BNE block
+	MOVD 104(R0), R8
+	MOVD 72(R0), R10
+	SUB R10, R8, R8
+	ADD R8<<2, R1, R1
+	MOVD 120(R0), R8
+	MOVD 72(R0), R10
+	SUB R10, R8, R8
+	ADD R8<<2, R2, R2
+	SUBS $1, R9, R9
+	BNE tile
 	RET
 
 TEXT ·addClampF32_neon(SB), NOSPLIT, $0-80

@@ -12,6 +12,7 @@ import (
 func TestLayout(t *testing.T) {
 	var a Tile
 	var d DwTile
+	var w WinogradTiles
 	for _, c := range []struct {
 		field     string
 		got, want uintptr
@@ -48,6 +49,18 @@ func TestLayout(t *testing.T) {
 		{"DwTile.LDW", unsafe.Offsetof(d.LDW), 168},
 		{"DwTile.First", unsafe.Offsetof(d.First), 176},
 		{"DwTile.Last", unsafe.Offsetof(d.Last), 184},
+		{"WinogradTiles.Image", unsafe.Offsetof(w.Image), 0},
+		{"WinogradTiles.Terms", unsafe.Offsetof(w.Terms), 24},
+		{"WinogradTiles.Bias", unsafe.Offsetof(w.Bias), 48},
+		{"WinogradTiles.N", unsafe.Offsetof(w.N), 72},
+		{"WinogradTiles.Tiles", unsafe.Offsetof(w.Tiles), 80},
+		{"WinogradTiles.Row", unsafe.Offsetof(w.Row), 88},
+		{"WinogradTiles.Pixel", unsafe.Offsetof(w.Pixel), 96},
+		{"WinogradTiles.Next", unsafe.Offsetof(w.Next), 104},
+		{"WinogradTiles.Term", unsafe.Offsetof(w.Term), 112},
+		{"WinogradTiles.Step", unsafe.Offsetof(w.Step), 120},
+		{"WinogradTiles.Lo", unsafe.Offsetof(w.Lo), 128},
+		{"WinogradTiles.Hi", unsafe.Offsetof(w.Hi), 132},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is at %d, the assembly reads it at %d", c.field, c.got, c.want)

@@ -307,11 +307,16 @@ func (p *Program) PeakBytes() int64 {
 		if v.plan == nil {
 			continue
 		}
+		workers := int64(p.pool.Workers())
 		n := int64(4*v.plan.arena) + v.plan.boxBytes
+		pools := workers // that each hold what one worker borrows
 		if v.imagewise {
-			n *= int64(p.pool.Workers())
+			n *= workers
+			if workers > 1 {
+				pools *= 2 // those of images that have a worker each, and of one that has all
+			}
 		}
-		most = max(most, n)
+		most = max(most, n+4*pools*int64(v.plan.borrows+chunkFloats))
 	}
 	return most
 }

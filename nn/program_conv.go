@@ -116,12 +116,12 @@ func lowerConv(b *builder, g *group) (bool, error) {
 			return false, err
 		}
 	}
-	packed := b.p.cache.packConv(b.p.k, params, w)
 	h, wd, images := x.shape[2], x.shape[3], x.shape[0]
+	packed := b.p.cache.packConv(b.p.k, params, w, h, wd)
 	oh, ow := params.OutSize(h, wd)
 	in, out := h*wd*params.InC, oh*ow*params.OutC
 	dst := b.newBuf(images * out)
-	s := &step{node: g.tail, reads: []*buffer{src}, writes: []*buffer{dst}}
+	s := &step{node: g.tail, reads: []*buffer{src}, writes: []*buffer{dst}, borrows: packed.ScratchLen(h, wd)}
 	if residual != nil {
 		s.reads = append(s.reads, residual)
 	}
@@ -135,7 +135,7 @@ func lowerConv(b *builder, g *group) (bool, error) {
 			if r != nil {
 				e.Residual = r[i*out : (i+1)*out]
 			}
-			packed.Run(d[i*out:(i+1)*out], x[i*in:(i+1)*in], h, wd, e, nil, m.pool)
+			packed.Run(d[i*out:(i+1)*out], x[i*in:(i+1)*in], h, wd, e, m.pool)
 		}
 		return nil
 	}
@@ -234,7 +234,7 @@ func lowerProduct(b *builder, g *group) (bool, error) {
 		}
 	}
 	dst := b.newBuf(rows * cols)
-	s := &step{node: g.tail, reads: []*buffer{src}, writes: []*buffer{dst}}
+	s := &step{node: g.tail, reads: []*buffer{src}, writes: []*buffer{dst}, borrows: packed.ScratchLen(rows, depth)}
 	if residual != nil {
 		s.reads = append(s.reads, residual)
 	}
@@ -264,7 +264,8 @@ func (b *builder) matmul(g *group) bool {
 	}
 	rows, depth, cols, count := x.shape[lead], x.shape[lead+1], y.shape[lead+1], x.shape[:lead].Len()
 	xs, ys, dst := b.inRowMajor(x), b.inRowMajor(y), b.newBuf(count*rows*cols)
-	b.add(&step{node: n, reads: []*buffer{xs, ys}, writes: []*buffer{dst}, run: func(m *machine) error {
+	borrows := tensor.GemmScratchLen(rows, cols, depth, b.p.pool)
+	b.add(&step{node: n, reads: []*buffer{xs, ys}, writes: []*buffer{dst}, borrows: borrows, run: func(m *machine) error {
 		d, x, y := m.f32(dst), m.f32(xs), m.f32(ys)
 		for i := range count {
 			tensor.Gemm(d[i*rows*cols:], cols, x[i*rows*depth:], depth, y[i*depth*cols:], cols, rows, cols, depth, false, false, false, m.pool)

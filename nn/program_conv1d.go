@@ -32,15 +32,15 @@ func lowerConv1D(b *builder, g *group) (bool, error) {
 	if c := b.p.floatConst(b.r, n.In(2)); c != nil {
 		ep.Bias = c.Data()
 	}
-	packed := b.p.cache.packConv(b.p.k, p, w)
+	packed := b.p.cache.packConv(b.p.k, p, w, 1, x.shape[2])
 	images, wide, length := x.shape[0], x.shape[2], out[2]
 	rows, src := b.inRowMajor(x), b.newBuf(x.shape.Len())
 	b.add(&step{node: n, reads: []*buffer{rows}, writes: []*buffer{src}, run: newTransposeStep(rows, src, images, p.InC, wide, NHWC)})
 	made, dst := b.newBuf(out.Len()), b.newBuf(out.Len())
-	b.add(&step{node: n, reads: []*buffer{src}, writes: []*buffer{made}, run: func(m *machine) error {
+	b.add(&step{node: n, reads: []*buffer{src}, writes: []*buffer{made}, borrows: packed.ScratchLen(1, wide), run: func(m *machine) error {
 		d, x := m.f32(made), m.f32(src)
 		for i := range images {
-			packed.Run(d[i*length*p.OutC:][:length*p.OutC], x[i*wide*p.InC:][:wide*p.InC], 1, wide, ep, nil, m.pool)
+			packed.Run(d[i*length*p.OutC:][:length*p.OutC], x[i*wide*p.InC:][:wide*p.InC], 1, wide, ep, m.pool)
 		}
 		return nil
 	}})

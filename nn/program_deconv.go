@@ -64,10 +64,11 @@ func (b *builder) addProducts(d *deconv, n *Node, x *operand, w *tensor.Dense[fl
 	packed := b.p.cache.packGemm(b.p.k, out[0].(*tensor.Dense[float32]), false)
 	src, rows := b.inNHWC(x), x.shape[0]*d.h*d.w
 	d.products = b.newBuf(rows * cols)
-	b.add(&step{node: n, reads: []*buffer{src}, writes: []*buffer{d.products}, run: func(m *machine) error {
+	s := &step{node: n, reads: []*buffer{src}, writes: []*buffer{d.products}, borrows: packed.ScratchLen(rows, in), run: func(m *machine) error {
 		packed.Run(m.f32(d.products), cols, m.f32(src), in, rows, tensor.Epilogue{}, m.pool)
 		return nil
-	}})
+	}}
+	b.add(s)
 	return nil
 }
 

@@ -14,6 +14,7 @@ type step struct {
 	writes  []*buffer
 	scratch []*buffer
 	inplace []*buffer // reads whose place writes[0] may take over when they die here
+	borrows int       // most floats that each worker borrows from its pool
 	free    []int     // boxes that nobody reads after this step; set by planMemory
 	run     func(m *machine) error
 }
@@ -29,6 +30,7 @@ type fetchInfo struct {
 type plan struct {
 	steps    []step
 	arena    int   // floats
+	borrows  int   // most floats that each worker borrows at a time
 	boxes    int   // number of boxed tensors
 	boxBytes int64 // most bytes of boxed tensors of known shape alive at once
 	boxFeeds []int // box of each feed that is not float32, -1 for the others
@@ -98,6 +100,7 @@ func (p *Program) buildPlan(r *resolved) (*plan, error) {
 	b.pl.arena, b.pl.boxBytes = arena, 4*int64(boxed)
 	for _, s := range b.steps {
 		b.pl.steps = append(b.pl.steps, *s)
+		b.pl.borrows = max(b.pl.borrows, s.borrows)
 	}
 	return b.pl, nil
 }

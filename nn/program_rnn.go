@@ -101,7 +101,8 @@ func (b *builder) addRecurrent(l *recurrent, n *Node) error {
 	}
 	l.y, l.h, l.c = b.newBuf(l.t*state), b.newBuf(state), b.newBuf(state)
 	l.xw, l.rh = b.newBuf(l.t*l.n*l.gates*l.hid), b.newBuf(l.n*l.gates*l.hid)
-	b.add(&step{node: n, reads: reads, writes: []*buffer{l.y, l.h, l.c}, scratch: []*buffer{l.xw, l.rh}, run: l.run})
+	borrows := max(l.dirs[0].w.ScratchLen(l.t*l.n, l.in), l.dirs[0].r.ScratchLen(l.n, l.hid))
+	b.add(&step{node: n, reads: reads, writes: []*buffer{l.y, l.h, l.c}, scratch: []*buffer{l.xw, l.rh}, borrows: borrows, run: l.run})
 	for i, buf := range []*buffer{l.y, l.h, l.c} {
 		if name := n.Out(i); name != "" && !b.p.isFeed(name) {
 			b.define(name, RowMajor, buf)

@@ -32,6 +32,8 @@ type convKey struct {
 	w      *tensor.Dense[float32]
 	params tensor.ConvParams
 	isa    string
+
+	winograd bool
 }
 
 type gemmKey struct {
@@ -99,14 +101,19 @@ func sizeOf(v tensor.Any) int64 {
 	return int64(v.Len()) * int64(v.DType().Size())
 }
 
-func (c *WeightCache) packConv(k asm.Kernels, p tensor.ConvParams, w *tensor.Dense[float32]) *tensor.PackedConv {
+// packConv packs the weights w of a convolution of images of height x width.
+func (c *WeightCache) packConv(k asm.Kernels, p tensor.ConvParams, w *tensor.Dense[float32], height, width int) *tensor.PackedConv {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := convKey{w, p, k.ISA}
+	key := convKey{w, p, k.ISA, p.Winograd(height, width)}
 	if v, ok := c.conv[key]; ok {
 		return v
 	}
-	v := tensor.PackConv(k, p, w.Data())
+	pack := tensor.PackConv
+	if key.winograd {
+		pack = tensor.PackWinograd
+	}
+	v := pack(k, p, w.Data())
 	c.conv[key] = v
 	c.bytes += v.Bytes()
 	return v

@@ -44,6 +44,7 @@ func (p ConvParams) pointwise() bool {
 // if there is padding, a strip of padded rows that its worker copies into scratch.
 // Where pixels of a kernel row are neighbours in memory (one group, no dilation) the
 // KW*C values of that row are one tap; so the first layer needs no im2col either.
+// Convolutions packed by PackWinograd take the path of winograd.go.
 type PackedConv struct {
 	p      ConvParams
 	k      asm.Kernels
@@ -52,6 +53,8 @@ type PackedConv struct {
 	taps   int         // others: number of taps
 	depth  int         // and steps per tap
 	panels []panel     // of all groups, by output channel
+
+	winograd bool // the panels hold the terms of Winograd's algorithm instead of taps
 }
 
 // PackConv packs the weights w (OIHW) of a convolution. It keeps no reference to w.
@@ -80,26 +83,27 @@ func PackConv(k asm.Kernels, p ConvParams, w []float32) *PackedConv {
 		if p.Groups == 1 && p.DilW == 1 {
 			c.taps, c.depth = p.KH, p.KW*in
 		}
-		c.packPanels(w)
+		c.packPanels(area, func(o int) []float32 { return w[o*in*area:] })
 	}
 	return c
 }
 
 // packPanels packs each group's output channels; rows run over taps, then channels.
-func (c *PackedConv) packPanels(w []float32) {
+// weights returns those of an output channel by channel, then tap.
+func (c *PackedConv) packPanels(taps int, weights func(out int) []float32) {
 	p := c.p
-	in, out, area := p.InC/p.Groups, p.OutC/p.Groups, p.KH*p.KW
-	size := packedLen(&c.k, area*in, out)
+	in, out := p.InC/p.Groups, p.OutC/p.Groups
+	size := packedLen(&c.k, taps*in, out)
 	buf := aligned(p.Groups * size)
 	for g := range p.Groups {
-		c.panels = appendPanels(c.panels, &c.k, buf[g*size:(g+1)*size], area*in, out, g*out)
+		c.panels = appendPanels(c.panels, &c.k, buf[g*size:(g+1)*size], taps*in, out, g*out)
 	}
 	for _, pn := range c.panels {
 		for j := range pn.cols {
-			src := w[(pn.col+j)*in*area:]
-			for t := range area {
+			src := weights(pn.col + j)
+			for t := range taps {
 				for i := range in {
-					pn.b[(t*in+i)*pn.ld+j] = src[i*area+t]
+					pn.b[(t*in+i)*pn.ld+j] = src[i*taps+t]
 				}
 			}
 		}
@@ -121,17 +125,34 @@ func (c *PackedConv) Bytes() int64 {
 	return 4 * int64(n)
 }
 
-// ScratchLen returns how many floats of scratch Run needs for an h x w image. It is 0:
-// the drivers borrow what they need from the pool.
-func (c *PackedConv) ScratchLen(h, w int) int { return 0 }
+// ScratchLen returns how many floats of scratch each worker of a pool needs at most to run an h x w image.
+func (c *PackedConv) ScratchLen(h, w int) int {
+	p := &c.p
+	oh, ow := p.OutSize(h, w)
+	j := convJob{c: c, p: &Pool{workers: 1}, h: h, w: w, oh: oh, ow: ow, pitch: (w + p.PadL + p.PadR) * p.InC}
+	switch {
+	case oh == 0 || ow == 0 || c.dw != nil:
+		return 0
+	case c.gemm != nil:
+		return c.gemm.ScratchLen(h*w, p.InC)
+	case c.winograd:
+		return c.winogradPlan(&j).scratch()
+	case !p.padded() || c.skipsPadding(h, w):
+		return 0
+	}
+	j.plan()
+	return ((j.rowsPer-1)*p.StrideH + (p.KH-1)*p.DilH + 1) * j.pitch
+}
 
 // Run convolves one image. src: [h, w, InC], dst: [oh, ow, OutC] (NHWC), oh and ow
 // from OutSize. Each output is one chain of fused multiply-adds over kernel rows,
 // kernel columns, then channels in ascending order, and then the epilogue. A padded
 // position contributes 0*w on the dense path and nothing on the depthwise one and
-// where a wide dilation reads much padding.
+// where a wide dilation reads much padding. With Winograd's algorithm each output is a
+// sum of nine such chains over the channels, in the order of asm.WinogradTiles: an input
+// that is not finite makes all four outputs of a tile that reads it so, often NaN.
 // dst must not overlap src. It panics if an operand is too short.
-func (c *PackedConv) Run(dst, src []float32, h, w int, ep Epilogue, scratch []float32, p *Pool) {
+func (c *PackedConv) Run(dst, src []float32, h, w int, ep Epilogue, p *Pool) {
 	oh, ow := c.p.OutSize(h, w)
 	if oh == 0 || ow == 0 || c.p.OutC == 0 {
 		return
@@ -144,6 +165,8 @@ func (c *PackedConv) Run(dst, src []float32, h, w int, ep Epilogue, scratch []fl
 		c.gemm.Run(dst, c.p.OutC, src, c.p.InC, h*w, ep, p)
 	case c.dw != nil:
 		c.runDepthwise(dst, src, h, w, ep, p)
+	case c.winograd:
+		c.runWinograd(dst, src, h, w, ep, p)
 	case c.skipsPadding(h, w):
 		c.runReached(dst, src, h, w, ep, p)
 	default:

@@ -22,22 +22,25 @@ type convJob struct {
 	pitch int // floats from one input row to the next, as the kernel sees it
 	tiles []asm.Tile
 	dws   []asm.DwTile
+	wins  []asm.WinogradTiles
 	taps  [][]int // by worker
 	fn    func(worker, i int)
 	dwFn  func(worker, i int)
 	farFn func(worker, i int)
+	winFn func(worker, i int)
+	win   winogradPlan
 }
 
 func getConvJob(c *PackedConv, p *Pool) *convJob {
 	j := reuse(p, &p.convs)
 	if j == nil {
 		j = &convJob{}
-		j.fn, j.dwFn, j.farFn = j.chunk, j.dwChunk, j.reached
+		j.fn, j.dwFn, j.farFn, j.winFn = j.chunk, j.dwChunk, j.reached, j.winogradChunk
 	}
 	j.c, j.p = c, p
 	if len(j.tiles) < p.workers {
 		j.tiles, j.dws = make([]asm.Tile, p.workers), make([]asm.DwTile, p.workers)
-		j.taps = make([][]int, p.workers)
+		j.wins, j.taps = make([]asm.WinogradTiles, p.workers), make([][]int, p.workers)
 	}
 	return j
 }
@@ -46,7 +49,8 @@ func (j *convJob) release() {
 	p := j.p
 	clear(j.tiles)
 	clear(j.dws)
-	*j = convJob{tiles: j.tiles, dws: j.dws, taps: j.taps, fn: j.fn, dwFn: j.dwFn, farFn: j.farFn}
+	clear(j.wins)
+	*j = convJob{tiles: j.tiles, dws: j.dws, wins: j.wins, taps: j.taps, fn: j.fn, dwFn: j.dwFn, farFn: j.farFn, winFn: j.winFn}
 	keep(p, &p.convs, j)
 }
 

@@ -63,7 +63,7 @@ func BenchmarkConvF32(b *testing.B) {
 			src, dst := randoms(r, c.size*c.size*c.in), make([]float32, oh*ow*c.out)
 			pc := PackConv(p.Kernels(), cp, randoms(r, weights))
 			ep := Epilogue{Bias: randoms(r, c.out), Act: ActClamp, Hi: 6}
-			return func() { pc.Run(dst, src, c.size, c.size, ep, nil, p) }
+			return func() { pc.Run(dst, src, c.size, c.size, ep, p) }
 		})
 	}
 }

@@ -300,7 +300,7 @@ func TestConv(t *testing.T) {
 					want := convRef(t, c.name, c.p, src, w, c.h, c.w, ep)
 					dst, check := guarded(t, len(want), 7)
 					pc := PackConv(k, c.p, w)
-					pc.Run(dst, src, c.h, c.w, ep, make([]float32, pc.ScratchLen(c.h, c.w)), NewPool(1+n, k))
+					pc.Run(dst, src, c.h, c.w, ep, NewPool(1+n, k))
 					check()
 					sameBits(t, c.name, dst, want)
 				}
@@ -331,7 +331,7 @@ func TestSteadyStateAllocs(t *testing.T) {
 			src, w := randoms(r, c.h*c.w*c.p.InC), randoms(r, c.p.OutC*c.p.InC/c.p.Groups*c.p.KH*c.p.KW)
 			oh, ow := c.p.OutSize(c.h, c.w)
 			dst, pc := make([]float32, oh*ow*c.p.OutC), PackConv(p.Kernels(), c.p, w)
-			if n := testing.AllocsPerRun(20, func() { pc.Run(dst, src, c.h, c.w, Epilogue{}, nil, p) }); n > 0 {
+			if n := testing.AllocsPerRun(20, func() { pc.Run(dst, src, c.h, c.w, Epilogue{}, p) }); n > 0 {
 				t.Errorf("%s, %d workers: %v allocations per run", c.name, workers, n)
 			}
 		}

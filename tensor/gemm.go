@@ -36,6 +36,16 @@ func PackGemm(k asm.Kernels, b []float32, rows, cols int, transB bool) *PackedGe
 // Bytes returns the memory the packed operand takes.
 func (g *PackedGemm) Bytes() int64 { return 4 * int64(packedLen(&g.k, g.rows, g.cols)) }
 
+// ScratchLen returns how many floats of scratch each worker of a pool needs at most to multiply m rows that are lda apart.
+func (g *PackedGemm) ScratchLen(m, lda int) int {
+	if m <= 0 || g.cols == 0 {
+		return 0
+	}
+	j := gemmJob{p: &Pool{workers: 1}, k: g.k, m: m, n: g.cols, depth: g.rows, lda: lda, panels: g.panels}
+	j.plan()
+	return j.stripLen()
+}
+
 // Run computes dst = a * B, then the epilogue (its Bias has N elements, its Residual
 // the layout of dst). a: [m, K], rows lda apart; dst: [m, N], rows ldc apart.
 // Each element is one chain of fused multiply-adds in ascending k. dst must not
@@ -70,6 +80,13 @@ func Gemm(dst []float32, ldc int, a []float32, lda int, b []float32, ldb int, m,
 	j.tn, j.acc = transA, accumulate
 	j.bindB(b, ldb, transB)
 	j.run()
+}
+
+// GemmScratchLen returns how many floats of scratch Gemm needs at most for each worker of p, with rows k apart in a.
+func GemmScratchLen(m, n, k int, p *Pool) int {
+	j := gemmJob{p: &Pool{workers: 1}, k: p.k, m: m, n: n, depth: k, lda: k, panels: make([]panel, 2)}
+	j.plan()
+	return j.stripLen() + packedLen(&p.k, k, n)
 }
 
 // GemmTN computes dst = a' * b, or dst += a' * b if accumulate. a: [k, m], b: [k, n],

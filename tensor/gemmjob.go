@@ -112,8 +112,8 @@ func (j *gemmJob) chunk(worker, i int) {
 	t := &j.tiles[worker]
 	t.LDC, t.Taps = j.ldc, zeroTap
 	var strip []float32
-	if j.collides() && len(panels) > 1 {
-		strip = j.p.borrow((j.rowsPer + 2*stripPad) * (j.depthPer + 2*stripPad))
+	if n := j.stripLen(); n > 0 && len(panels) > 1 {
+		strip = j.p.borrow(n)
 		defer j.p.giveBack(strip)
 	}
 	for k0 := 0; k0 < j.depth || k0 == 0; k0 += max(j.depthPer, 1) {

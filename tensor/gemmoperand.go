@@ -53,6 +53,14 @@ func (j *gemmJob) bindInPlace(b []float32, ldb int) {
 // collides reports whether rows of the left operand fall into the same cache set.
 func (j *gemmJob) collides() bool { return j.lda%setStride == 0 && j.m > 1 }
 
+// stripLen returns the length of the copy of a block of rows, 0 where they are read in place.
+func (j *gemmJob) stripLen() int {
+	if !j.collides() || len(j.panels) < 2 {
+		return 0
+	}
+	return (j.rowsPer + 2*stripPad) * (j.depthPer + 2*stripPad)
+}
+
 // left points t at rows [row, end) and steps [k0, k1) of the left operand, which it
 // copies into strip if there is one.
 func (j *gemmJob) left(t *asm.Tile, strip []float32, row, end, k0, k1 int) []float32 {

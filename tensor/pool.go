@@ -3,6 +3,7 @@ package tensor
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,6 +178,7 @@ func (p *Pool) borrow(n int) []float32 {
 		}
 	}
 	if best < 0 {
+		p.dropLargest() // one that grows instead of one more, so that a pool holds what is borrowed at a time
 		p.mu.Unlock()
 		return aligned(n)
 	}
@@ -186,6 +188,19 @@ func (p *Pool) borrow(n int) []float32 {
 	p.free = p.free[:last]
 	p.mu.Unlock()
 	return s[:n]
+}
+
+// dropLargest forgets the largest buffer that was given back.
+func (p *Pool) dropLargest() {
+	large := -1
+	for i := range p.free {
+		if large < 0 || cap(p.free[i]) > cap(p.free[large]) {
+			large = i
+		}
+	}
+	if large >= 0 {
+		p.free = slices.Delete(p.free, large, large+1)
+	}
 }
 
 // giveBack returns scratch to the pool. The pool keeps a few buffers per worker and

@@ -43,6 +43,8 @@ func generateAMD64(a isa) ([]file, error) {
 			genDepthwiseRowF32(g, w, pix)
 		}
 	}
+	genWinogradIn(g)
+	genWinogradOut(g)
 	for _, e := range elementwise {
 		e.generate(g)
 	}
@@ -124,6 +126,9 @@ func stubs(name, title string, t table) ([]byte, error) {
 			p("//go:noescape\nfunc dwRowF32_%dx%ds%d_%s(t *DwTile)\n", i, w.width, w.stride, name)
 		}
 	}
+	for _, kind := range []string{"In", "Out"} {
+		p("//go:noescape\nfunc winograd%sF32_%s(t *WinogradTiles)\n", kind, name)
+	}
 	for _, e := range elementwise {
 		p("//go:noescape\nfunc %sF32_%s%s\n", e.name, name, e.signature[len("func"):])
 	}
@@ -177,6 +182,7 @@ func stubs(name, title string, t table) ([]byte, error) {
 		p("},")
 	}
 	p("},")
+	p("winogradIn: winogradInF32_%s, winogradOut: winogradOutF32_%s,", name, name)
 	for _, e := range elementwise {
 		p("%s: %sF32_%s,", e.name, e.name, name)
 	}

@@ -117,6 +117,8 @@ func generateNEON() ([]file, error) {
 			neonDepthwiseRow(t, w, pix)
 		}
 	}
+	neonWinogradIn(t)
+	neonWinogradOut(t)
 	neonElementwise(t)
 	neonPeak(t)
 	stubs, err := stubs("neon", "NEON", table{neonRows, neonLanes, neonVecs, neonPix, neonPix, false, 0, 0})

@@ -8,7 +8,7 @@ import (
 const (
 	gemmUnroll   = 4    // steps of k per round of the main loop
 	nearBytes    = 2048 // of B are fetched into L1 ahead of their use: about the latency of L2
-	farLines     = 2    // cache lines at Ahead are fetched into L2 in each round
+	farLines     = 4    // cache lines at Ahead are fetched into L2 in each round
 	tnAheadShift = 4    // GemmTN prefetches 1<<tnAheadShift steps of k ahead
 )
 

@@ -1,6 +1,6 @@
 package main
 
-// Byte offsets of the fields of asm.Tile and asm.DwTile, which the kernels read.
+// Byte offsets of the fields of asm.Tile, asm.DwTile and asm.WinogradTiles, which the kernels read.
 // asm/layout_test.go compares these numbers with the Go compiler's.
 const (
 	tileC     = 0
@@ -36,4 +36,17 @@ const (
 	dwLDW   = 168
 	dwFirst = 176
 	dwLast  = 184
+
+	winImage = 0
+	winTerms = 24
+	winBias  = 48
+	winN     = 72
+	winTiles = 80
+	winRow   = 88
+	winPixel = 96
+	winNext  = 104
+	winTerm  = 112
+	winStep  = 120
+	winLo    = 128
+	winHi    = 132
 )

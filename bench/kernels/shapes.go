@@ -28,7 +28,7 @@ func shapes(p *tensor.Pool) []*contender {
 		{256, 256, 14, 3, 1, 1}, {512, 512, 7, 3, 1, 1}, {64, 128, 56, 1, 2, 1},
 		{32, 32, 112, 3, 1, 32}, {96, 96, 112, 3, 2, 96}, {144, 144, 56, 3, 1, 144}, {192, 192, 28, 3, 1, 192},
 		{384, 384, 14, 3, 1, 384}, {576, 576, 14, 3, 2, 576}, {960, 960, 7, 3, 1, 960}, {240, 240, 28, 5, 1, 240}} {
-		all = append(all, conv(p, c.in, c.out, c.size, c.kernel, c.stride, c.groups))
+		all = append(all, conv(p, c.in, c.out, c.size, c.kernel, c.stride, c.groups)...)
 	}
 	return append(all, elementwise(p)...)
 }
@@ -69,24 +69,32 @@ func general(p *tensor.Pool, n, m, depth int, transA, transB bool) *contender {
 	}
 }
 
-func conv(p *tensor.Pool, in, out, size, kernel, stride, groups int) *contender {
+// conv returns a convolution, and the same one computed directly if Winograd's algorithm computes it.
+func conv(p *tensor.Pool, in, out, size, kernel, stride, groups int) (all []*contender) {
 	pad := kernel / 2
 	cp := tensor.ConvParams{InC: in, OutC: out, KH: kernel, KW: kernel, StrideH: stride, StrideW: stride,
 		PadT: pad, PadL: pad, PadB: pad, PadR: pad, DilH: 1, DilW: 1, Groups: groups}
 	oh, ow := cp.OutSize(size, size)
 	src, dst, bias := random(size*size*in), make([]float32, oh*ow*out), random(out)
-	c := tensor.PackConv(p.Kernels(), cp, random(out*in/groups*kernel*kernel))
+	w := random(out * in / groups * kernel * kernel)
 	ep := tensor.Epilogue{Bias: bias, Act: tensor.ActClamp, Lo: 0, Hi: 6}
+	add := func(kind string, c *tensor.PackedConv) {
+		all = append(all, &contender{
+			name:  fmt.Sprintf("%s %dx%d s%d %d->%d @%d", kind, kernel, kernel, stride, in, out, size),
+			flops: 2 * float64(oh*ow*out) * float64(in/groups*kernel*kernel),
+			bytes: 4 * float64(len(src)+len(dst)),
+			run:   func() { c.Run(dst, src, size, size, ep, p) },
+		})
+	}
 	kind := "conv"
 	if groups > 1 {
 		kind = "dw"
 	}
-	return &contender{
-		name:  fmt.Sprintf("%s %dx%d s%d %d->%d @%d", kind, kernel, kernel, stride, in, out, size),
-		flops: 2 * float64(oh*ow*out) * float64(in/groups*kernel*kernel),
-		bytes: 4 * float64(len(src)+len(dst)),
-		run:   func() { c.Run(dst, src, size, size, ep, nil, p) },
+	add(kind, tensor.PackConv(p.Kernels(), cp, w))
+	if cp.Winograd(size, size) {
+		add("winograd", tensor.PackWinograd(p.Kernels(), cp, w))
 	}
+	return all
 }
 
 func elementwise(p *tensor.Pool) []*contender {

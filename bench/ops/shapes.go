@@ -87,10 +87,13 @@ func (s shape) ours(p *tensor.Pool) func() {
 	cp := s.params()
 	oh, ow := cp.OutSize(s.size, s.size)
 	src, dst := random(s.size*s.size*s.in), make([]float32, oh*ow*s.out)
-	c := tensor.PackConv(p.Kernels(), cp, random(s.out*s.in/s.groups*s.kernel*s.kernel))
+	pack := tensor.PackConv
+	if cp.Winograd(s.size, s.size) {
+		pack = tensor.PackWinograd
+	}
+	c := pack(p.Kernels(), cp, random(s.out*s.in/s.groups*s.kernel*s.kernel))
 	ep := tensor.Epilogue{Bias: random(s.out), Act: tensor.ActClamp, Lo: 0, Hi: 6}
-	scratch := make([]float32, c.ScratchLen(s.size, s.size))
-	return func() { c.Run(dst, src, s.size, s.size, ep, scratch, p) }
+	return func() { c.Run(dst, src, s.size, s.size, ep, p) }
 }
 
 func random(n int) []float32 {

@@ -64,7 +64,8 @@ func (j *job) planLater(ctx context.Context) error {
 	for _, t := range j.float.Consts {
 		weights += sizeOf(t)
 	}
-	p, err := nn.Compile(j.float, nn.CompileOptions{Pool: j.pool})
+	cache := nn.NewWeightCache()
+	p, err := nn.Compile(j.float, nn.CompileOptions{Pool: j.pool, Weights: cache})
 	if err != nil {
 		return err
 	}
@@ -78,19 +79,19 @@ func (j *job) planLater(ctx context.Context) error {
 			}
 		}
 	}
-	arena := p.PeakBytes()
-	p = nil
+	arena, packed := p.PeakBytes(), max(cache.Bytes(), weights)
+	p, cache = nil, nil
 	base := heldNow() + weights                                          // the rounded ones
-	one := base + 3*weights + 2*arena                                    // float packed; simulated, plain and packed
+	one := base + weights + 2*packed + 2*arena                           // float packed; simulated, plain and packed
 	io := func(batch int) int64 { return int64(batch) * (3*in + 3*out) } // samples, joined, and those before; outputs likewise
-	calibrating := base + 2*weights + arena + 3*int64(min(j.batch, j.calib.Len()))*in
+	calibrating := base + weights + packed + arena + 3*int64(min(j.batch, j.calib.Len()))*in
 	l := later{batch: min(j.batch, j.eval.Len())}
 	room := heapFor(j.mem)
 	evaluating := func() int64 {
 		if l.alone {
 			return one + io(l.batch)
 		}
-		return one + 4*weights + 2*arena + io(l.batch)
+		return one + 2*(weights+packed) + 2*arena + io(l.batch)
 	}
 	for ; evaluating() > room && l.batch > 2*j.pool.Workers(); l.batch /= 2 {
 	}
