@@ -19,3 +19,6 @@ package asm
 //go:generate go -C _gen run . -isa math-avx2
 //go:generate go -C _gen run . -isa math-avx512
 //go:generate go -C _gen run . -isa math-neon
+//go:generate go -C _gen run . -isa histogram-avx2
+//go:generate go -C _gen run . -isa histogram-avx512
+//go:generate go -C _gen run . -isa histogram-neon

@@ -69,6 +69,8 @@ func TestNoOverread(t *testing.T) {
 			k.Axpy(end(c, n), end(a, n), 2)
 			k.QuantDequant(end(c, n), end(a, n), 1, 0, 0, 1)
 			k.MinMax(end(a, n))
+			k.Histogram(make([]uint32, HistogramSize), end(a, n), 1, -700, 1536)
+			k.Finite(end(a, n))
 			k.Sigmoid(end(c, n), end(a, n))
 			k.Divide(end(c, n), end(a, n), end(b, n))
 		}

@@ -66,29 +66,43 @@ func (s *Sim) compute(ctx context.Context, calibrate func(run func(map[string]te
 
 // computeConsts computes the encodings of constants: parameters, and activations that are constant.
 func (s *Sim) computeConsts() error {
-	var errs []error
+	var names []string
 	for _, name := range s.order {
-		q, c := s.quant[name], s.g.Consts[name]
-		if c == nil || !q.enabled || q.frozen || q.grid.Type != encoding.Int || s.shared(q) {
-			continue
+		q := s.quant[name]
+		if s.g.Consts[name] != nil && q.enabled && !q.frozen && q.grid.Type == encoding.Int && !s.shared(q) {
+			names = append(names, name)
 		}
-		x, err := tensor.As[float32](c)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("quantsim: tensor %q: %w", name, err))
-			continue
-		}
-		shape := x.Shape()
-		e, err := encoding.Compute(name, x.Data(), shape, q.grid, q.method)
-		if err == nil && q.fixed != nil {
-			err = e.Constrain(q.fixed.Min, q.fixed.Max)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("quantsim: %w", err))
-			continue
-		}
-		q.enc = e
 	}
-	return errors.Join(errs...)
+	large := slices.Clone(names) // first, so that no worker is left with one at the end
+	slices.SortStableFunc(large, func(a, b string) int { return s.g.Consts[b].Len() - s.g.Consts[a].Len() })
+	found, failed := make([]*encoding.Encoding, len(names)), make([]error, len(names))
+	s.workers().For(len(names), func(_, i int) {
+		at := slices.Index(names, large[i])
+		found[at], failed[at] = s.constEncoding(large[i])
+	})
+	for i, name := range names {
+		// Those that share a quantizer come in order: the last one wins.
+		if failed[i] == nil {
+			s.quant[name].enc = found[i]
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (s *Sim) constEncoding(name string) (*encoding.Encoding, error) {
+	q := s.quant[name]
+	x, err := tensor.As[float32](s.g.Consts[name])
+	if err != nil {
+		return nil, fmt.Errorf("quantsim: tensor %q: %w", name, err)
+	}
+	e, err := encoding.Compute(name, x.Data(), x.Shape(), q.grid, q.method)
+	if err == nil && q.fixed != nil {
+		err = e.Constrain(q.fixed.Min, q.fixed.Max)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("quantsim: %w", err)
+	}
+	return e, nil
 }
 
 // shared reports whether a quantizer serves a tensor that is not a constant.

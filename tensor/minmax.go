@@ -13,12 +13,27 @@ func MinMax(x []float32) (lo, hi float32) {
 	return k.MinMax(x)
 }
 
+// surveyed is how many elements are looked at at a time, so that a second look finds them in the cache.
+const surveyed = 1 << 12
+
+// Survey is MinMax that also reports whether all elements are finite.
+func Survey(x []float32) (lo, hi float32, finite bool) {
+	k := asm.Best()
+	lo, hi, finite = float32(math.Inf(1)), float32(math.Inf(-1)), true
+	for at := 0; at < len(x); at += surveyed {
+		part := x[at:min(at+surveyed, len(x))]
+		l, h := k.MinMax(part)
+		lo, hi, finite = min(lo, l), max(hi, h), finite && k.Finite(part)
+	}
+	return lo, hi, finite
+}
+
 // FirstNonFinite returns the index of the first NaN or infinity in x, or -1.
 func FirstNonFinite(x []float32) int {
-	const block = 1 << 12
-	for at := 0; at < len(x); at += block {
-		part := x[at:min(at+block, len(x))]
-		if !nonFinite(part) {
+	k := asm.Best()
+	for at := 0; at < len(x); at += surveyed {
+		part := x[at:min(at+surveyed, len(x))]
+		if k.Finite(part) {
 			continue
 		}
 		for i, v := range part {
@@ -30,20 +45,14 @@ func FirstNonFinite(x []float32) int {
 	return -1
 }
 
-// nonFinite adds one to the exponent of each element: the carry reaches the sign bit
-// only from the all-ones exponent of NaN and infinity.
-func nonFinite(x []float32) bool {
-	const abs, one = 1<<31 - 1, 1 << 23
-	var a, b, c, d uint32
-	for len(x) >= 4 {
-		a |= math.Float32bits(x[0])&abs + one
-		b |= math.Float32bits(x[1])&abs + one
-		c |= math.Float32bits(x[2])&abs + one
-		d |= math.Float32bits(x[3])&abs + one
-		x = x[4:]
-	}
-	for _, v := range x {
-		a |= math.Float32bits(v)&abs + one
-	}
-	return (a|b|c|d)>>31 != 0
+// Counts of HistogramTables tables of HistogramSize elements; see asm.Kernels.Histogram.
+const (
+	HistogramTables = asm.HistogramTables
+	HistogramSize   = asm.HistogramSize
+)
+
+// Histogram counts the bins that elements fall in; see asm.Kernels.Histogram.
+func Histogram(counts []uint32, x []float32, width float32, first int32, last uint32) {
+	k := asm.Best()
+	k.Histogram(counts, x, width, first, last)
 }

@@ -10,7 +10,8 @@ import (
 // TestFresh generates all kernels in memory and compares them with the files in the
 // tree: stale assembly is a red test. `go generate` in package asm writes them.
 func TestFresh(t *testing.T) {
-	for _, name := range []string{"avx2", "avx512", "neon", "rounding-avx2", "rounding-avx512", "math-avx2", "math-avx512", "math-neon"} {
+	for _, name := range []string{"avx2", "avx512", "neon", "rounding-avx2", "rounding-avx512", "math-avx2", "math-avx512", "math-neon",
+		"histogram-avx2", "histogram-avx512", "histogram-neon"} {
 		files, err := generate(name)
 		if err != nil {
 			t.Fatal(err)

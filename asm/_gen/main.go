@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon, rounding-avx2, rounding-avx512, math-avx2, math-avx512, math-neon")
+	name := flag.String("isa", "", "instruction set to generate: avx2, avx512, neon, rounding-avx2, rounding-avx512, math-avx2, math-avx512, math-neon, histogram-avx2, histogram-avx512, histogram-neon")
 	dir := flag.String("dir", "..", "directory of package asm")
 	flag.Parse()
 	files, err := generate(*name)
@@ -42,6 +42,12 @@ func generate(name string) ([]file, error) {
 	}
 	if a, ok := isas[strings.TrimPrefix(name, "math-")]; ok {
 		return generateMath(a)
+	}
+	if a, ok := isas[strings.TrimPrefix(name, "histogram-")]; ok {
+		return generateHistogram(a)
+	}
+	if name == "histogram-neon" {
+		return generateHistogramNEON()
 	}
 	if name == "math-neon" {
 		return generateMathNEON()

@@ -31,6 +31,7 @@ type collector interface {
 	commit(p part)      // adds a batch and empties p
 	merge(into, p part) // adds p to another part of the same batch and empties p
 	params(g Grid, m Method) params
+	clear() // forgets everything and keeps its memory
 }
 
 // part is what one group knows of one batch. Both report whether all elements are finite.
@@ -48,6 +49,7 @@ type Analyzer struct {
 	method Method
 	groups []collector
 	once   sync.Once // makes groups
+	whole  *Batch    // of Observe
 }
 
 // Batch is a batch of one tensor while it is observed, or a share of one. Pieces may
@@ -137,7 +139,10 @@ func (a *Analyzer) Commit(b *Batch) {
 
 // Observe shows a whole batch.
 func (a *Analyzer) Observe(x []float32, shape tensor.Shape) error {
-	b := a.Batch()
+	if a.whole == nil {
+		a.whole = a.Batch()
+	}
+	b := a.whole
 	if a.NeedsRange() {
 		if err := b.Range(x, shape); err != nil {
 			return err
@@ -230,14 +235,23 @@ func Compute(name string, x []float32, shape tensor.Shape, g Grid, m Method) (*E
 	})
 	flat := g
 	flat.Axis, flat.BlockSize = PerTensor, 0
+	a, err := NewAnalyzer(name, flat, m)
+	if err != nil {
+		return nil, err
+	}
 	e := &Encoding{Grid: g}
 	for i := range n {
 		part := sorted[i*each : (i+1)*each]
-		p, err := compute(fmt.Sprintf("%s, channel %d", name, i), part, tensor.Shape{each}, flat, m)
-		if err != nil {
+		if err := a.Observe(part, tensor.Shape{each}); err != nil {
+			var te *TensorError
+			if errors.As(err, &te) {
+				te.Tensor = fmt.Sprintf("%s, channel %d", name, i)
+			}
 			return nil, err
 		}
-		e.Scale, e.Offset = append(e.Scale, p.Scale[0]), append(e.Offset, p.Offset[0])
+		p := a.groups[0].params(flat, a.method)
+		e.Scale, e.Offset = append(e.Scale, p.scale), append(e.Offset, p.offset)
+		a.groups[0].clear()
 	}
 	e.setRange()
 	return e, nil
@@ -272,6 +286,7 @@ func (*extremes) waiting() bool           { return false }
 func (*extremes) fix(part)                {}
 func (e *extremes) commit(p part)         { e.merge(e, p) }
 func (*extremes) addRange([]float32) bool { return true }
+func (e *extremes) clear()                { *e = extremes{} }
 
 func (*extremes) merge(into, p part) {
 	a, b := into.(*extremes), p.(*extremes)
@@ -281,11 +296,9 @@ func (*extremes) merge(into, p part) {
 
 // add includes zero in the range, which every grid has to reach.
 func (e *extremes) add(x []float32) bool {
-	if len(x) > 0 {
-		lo, hi := tensor.MinMax(x)
-		e.lo, e.hi = min(e.lo, lo), max(e.hi, hi)
-	}
-	return tensor.FirstNonFinite(x) < 0
+	lo, hi, finite := tensor.Survey(x)
+	e.lo, e.hi = min(e.lo, lo), max(e.hi, hi)
+	return finite
 }
 
 func (e *extremes) params(g Grid, _ Method) params {

@@ -25,6 +25,12 @@ type histogram struct {
 	limited bool // the range is cut at +-limit
 	batches int
 	pdf     []float64
+	lo, hi  int // bins outside of [lo, hi) are empty; lo = hi: all are
+
+	bins  []bin    // scratch of a search: those that are not empty
+	index []int    // and their numbers
+	rank  []int    // how many of them are before bin lo, lo+1 ...
+	grids []params // the candidates
 }
 
 // counts is one batch of a histogram. They are whole numbers, so the order of the elements does not matter.
@@ -32,8 +38,7 @@ type counts struct {
 	h      *histogram
 	lo, hi float32 // range; +Inf, -Inf before any data
 	bins   []uint32
-	odd    []uint32 // more counts of the same bins
-	total  int      // dropped elements included
+	total  int // dropped elements included
 }
 
 func (h *histogram) part() part {
@@ -43,11 +48,9 @@ func (h *histogram) part() part {
 func (h *histogram) waiting() bool { return !h.fixed }
 
 func (c *counts) addRange(x []float32) bool {
-	if len(x) > 0 {
-		lo, hi := tensor.MinMax(x)
-		c.lo, c.hi = min(c.lo, lo), max(c.hi, hi)
-	}
-	return tensor.FirstNonFinite(x) < 0
+	lo, hi, finite := tensor.Survey(x)
+	c.lo, c.hi = min(c.lo, lo), max(c.hi, hi)
+	return finite
 }
 
 // fix chooses the bins from the range of a batch; an all-zero batch fixes nothing.
@@ -70,7 +73,9 @@ func (h *histogram) fix(p part) {
 		h.width = math.SmallestNonzeroFloat32
 	}
 	h.first = floor32(lo/h.width) - innerBins
-	h.pdf = make([]float64, histBins)
+	if h.pdf == nil {
+		h.pdf = make([]float64, histBins)
+	}
 	h.fixed = true
 }
 
@@ -80,7 +85,7 @@ func (c *counts) add(x []float32) bool {
 		return tensor.FirstNonFinite(x) < 0
 	}
 	if c.bins == nil {
-		c.bins, c.odd = make([]uint32, tableSize), make([]uint32, tableSize)
+		c.bins = make([]uint32, tensor.HistogramSize)
 	}
 	c.total += len(x)
 	finite := true
@@ -91,57 +96,31 @@ func (c *counts) add(x []float32) bool {
 			x[i] = min(max(v, -limit), limit)
 		}
 	}
-	for at := 0; at < len(x); at += addBlock {
-		block := x[at:min(at+addBlock, len(x))]
-		lo, hi := tensor.MinMax(block)
-		if !(lo/h.width >= h.first && hi/h.width < h.first+histBins) || h.first < -1<<22 || h.first > 1<<22 {
-			finite = finite && tensor.FirstNonFinite(block) < 0
-			c.addFar(block)
-			continue
-		}
-		// MinMax does not see NaNs, but their conversion to an integer leaves traces.
-		before := c.suspects()
-		c.addNear(block)
-		finite = finite && (c.suspects() == before || tensor.FirstNonFinite(block) < 0)
+	if h.first < -1<<22 || h.first > 1<<22 {
+		c.addFar(x)
+		return finite && tensor.FirstNonFinite(x) < 0
 	}
-	return finite
+	outside := c.bins[histBins] // where NaNs go, too
+	c.addNear(x)
+	return finite && (c.bins[histBins] == outside || tensor.FirstNonFinite(x) < 0)
 }
 
-// suspects sums the counts that a NaN falls on: converted to int32 it is 0 or an end
-// of the range by the machine, that is 0 or the last index here; or no bin at all.
-func (c *counts) suspects() uint32 {
-	last := tableSize - 1
-	return c.bins[0] + c.odd[0] + c.bins[last] + c.odd[last]
-}
+// addFew is the number of elements for which several tables do not pay.
+const addFew = 1 << 14
 
-// addBlock is how many elements are looked at together to see whether all lie in the bins.
-const addBlock = 1 << 12
-
-// tableSize is histBins rounded up to a power of two, for indices that need no check.
-const tableSize = 2048
-
-// addNear counts elements that all lie in the bins. It computes floor(x/w) with the
-// division rounded to float32, like the reference, by a multiplication in float64: that
-// is off by less than 2^-51, and no quotient of two float32 numbers comes closer than
-// 2^-49 to where its rounding changes.
+// addNear counts elements if the numbers of bins are exact.
 func (c *counts) addNear(x []float32) {
-	// Equal neighbours, such as the zeros behind a Relu, would wait for each other's
-	// count; two tables keep them apart.
-	even, odd := (*[tableSize]uint32)(c.bins), (*[tableSize]uint32)(c.odd)
-	inv, first := 1/float64(c.h.width), float64(c.h.first)
-	for len(x) >= 4 {
-		a := int32(math.Floor(float64(float32(float64(x[0])*inv))) - first)
-		b := int32(math.Floor(float64(float32(float64(x[1])*inv))) - first)
-		d := int32(math.Floor(float64(float32(float64(x[2])*inv))) - first)
-		e := int32(math.Floor(float64(float32(float64(x[3])*inv))) - first)
-		even[a&(tableSize-1)]++
-		odd[b&(tableSize-1)]++
-		even[d&(tableSize-1)]++
-		odd[e&(tableSize-1)]++
-		x = x[4:]
+	width, first := c.h.width, int32(c.h.first)
+	if len(x) < addFew {
+		tensor.Histogram(c.bins, x, width, first, histBins)
+		return
 	}
-	for _, v := range x {
-		even[int32(math.Floor(float64(float32(float64(v)*inv)))-first)&(tableSize-1)]++
+	var tables [tensor.HistogramTables * tensor.HistogramSize]uint32
+	tensor.Histogram(tables[:], x, width, first, histBins)
+	for at := 0; at < len(tables); at += tensor.HistogramSize {
+		for i, n := range tables[at : at+histBins+1] {
+			c.bins[i] += n
+		}
 	}
 }
 
@@ -160,11 +139,10 @@ func (h *histogram) merge(into, p part) {
 	a, b := into.(*counts), p.(*counts)
 	a.lo, a.hi = min(a.lo, b.lo), max(a.hi, b.hi)
 	if a.bins == nil {
-		a.bins, b.bins, a.odd, b.odd = b.bins, a.bins, b.odd, a.odd
+		a.bins, b.bins = b.bins, a.bins
 	}
 	for i, n := range b.bins {
 		a.bins[i] += n
-		a.odd[i] += b.odd[i]
 	}
 	a.total += b.total
 	b.reset()
@@ -172,7 +150,6 @@ func (h *histogram) merge(into, p part) {
 
 func (c *counts) reset() {
 	clear(c.bins)
-	clear(c.odd)
 	c.total, c.lo, c.hi = 0, float32(math.Inf(1)), float32(math.Inf(-1))
 }
 
@@ -180,14 +157,32 @@ func (c *counts) reset() {
 func (h *histogram) commit(p part) {
 	c := p.(*counts)
 	if h.fixed && c.total > 0 {
-		k := float64(h.batches)
-		for i := range h.pdf {
-			n := c.bins[i]
-			h.pdf[i] = (float64(h.pdf[i]*k) + float64(n+c.odd[i])/float64(c.total)) / (k + 1)
+		lo, hi := 0, histBins
+		for lo < hi && c.bins[lo] == 0 {
+			lo++
+		}
+		for lo < hi && c.bins[hi-1] == 0 {
+			hi--
+		}
+		switch {
+		case h.lo == h.hi:
+			h.lo, h.hi = lo, hi
+		case lo < hi:
+			h.lo, h.hi = min(h.lo, lo), max(h.hi, hi)
+		}
+		k, total := float64(h.batches), float64(c.total)
+		for i := h.lo; i < h.hi; i++ {
+			h.pdf[i] = (float64(h.pdf[i]*k) + float64(c.bins[i])/total) / (k + 1)
 		}
 		h.batches++
 	}
 	c.reset()
+}
+
+// clear forgets all data and keeps the memory.
+func (h *histogram) clear() {
+	clear(h.pdf)
+	h.fixed, h.limited, h.batches, h.lo, h.hi = false, false, 0, 0, 0
 }
 
 // edge returns the left edge of bin i.
@@ -196,28 +191,13 @@ func (h *histogram) edge(i int) float32 { return float32((h.first + float32(i)) 
 // mid returns the middle of bin i.
 func (h *histogram) mid(i int) float64 { return float64(h.edge(i)) + float64(float64(h.width)/2) }
 
-// extent returns the first and the last bin that are not empty.
-func (h *histogram) extent() (first, last int) {
-	first, last = -1, -1
-	for i, p := range h.pdf {
-		if p > 0 {
-			if first < 0 {
-				first = i
-			}
-			last = i
-		}
-	}
-	return first, last
-}
-
 // span returns the observed range as the histogram schemes see it: the left edges of
 // the first and the last non-empty bin, widened to contain 0 and to at least 0.01.
 func (h *histogram) span() (lo, hi float32) {
-	first, last := h.extent()
-	if first < 0 {
+	if h.lo == h.hi {
 		return 0, 0.01
 	}
-	lo, hi = min(h.edge(first), 0), max(h.edge(last), 0)
+	lo, hi = min(h.edge(h.lo), 0), max(h.edge(h.hi-1), 0)
 	return lo, max(hi, lo+0.01)
 }
 

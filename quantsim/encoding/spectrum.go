@@ -25,6 +25,7 @@ func (*spectrum) waiting() bool           { return false }
 func (*spectrum) fix(part)                {}
 func (*spectrum) addRange([]float32) bool { return true }
 func (s *spectrum) commit(p part)         { s.merge(s, p) }
+func (s *spectrum) clear()                { *s = spectrum{} }
 
 func (*spectrum) merge(into, p part) {
 	a, b := into.(*spectrum), p.(*spectrum)
@@ -43,10 +44,10 @@ func (s *spectrum) add(x []float32) bool {
 	if len(x) == 0 {
 		return true
 	}
-	if tensor.FirstNonFinite(x) >= 0 {
+	lo, hi, finite := tensor.Survey(x)
+	if !finite {
 		return false
 	}
-	lo, hi := tensor.MinMax(x)
 	s.lo, s.hi = min(s.lo, lo), max(s.hi, hi)
 	s.total += uint64(len(x))
 	// |v| < 2^e, so v/2^(e-11) lies within half the bins.

@@ -37,6 +37,17 @@ func FDIV(d, n, m int) Inst { return three(0x6e20fc00, "fdiv", d, n, m) }
 // FCMGT sets the lanes of d to ones where n > m, to zeros elsewhere.
 func FCMGT(d, n, m int) Inst { return three(0x6ea0e400, "fcmgt", d, n, m) }
 
+// FCMEQ sets the lanes of d to ones where n = m, to zeros elsewhere.
+func FCMEQ(d, n, m int) Inst { return three(0x4e20e400, "fcmeq", d, n, m) }
+
+// UMIN is the smaller of n and m as unsigned integers.
+func UMIN(d, n, m int) Inst { return three(0x6ea06c00, "umin", d, n, m) }
+
+// FCVTMS is d = n rounded down to a signed integer; what is too large saturates, a NaN becomes 0.
+func FCVTMS(d, n int) Inst {
+	return Inst{0x4e21b800 | reg(n)<<5 | reg(d), fmt.Sprintf("fcvtms v%d.4s, v%d.4s", d, n)}
+}
+
 // FRINTN is d = n rounded to an integral value, halves to even.
 func FRINTN(d, n int) Inst {
 	return Inst{0x4e218800 | reg(n)<<5 | reg(d), fmt.Sprintf("frintn v%d.4s, v%d.4s", d, n)}

@@ -15,10 +15,10 @@ func all() []Inst {
 	var list []Inst
 	regs := [][3]int{{0, 0, 0}, {31, 0, 0}, {0, 31, 0}, {0, 0, 31}, {31, 31, 31}, {1, 2, 3}, {16, 8, 4}, {21, 10, 27}}
 	for _, r := range regs {
-		for _, f := range []func(d, n, m int) Inst{FADD, FSUB, FMUL, FDIV, FCMGT} {
+		for _, f := range []func(d, n, m int) Inst{FADD, FSUB, FMUL, FDIV, FCMGT, FCMEQ, UMIN} {
 			list = append(list, f(r[0], r[1], r[2]))
 		}
-		list = append(list, FRINTN(r[0], r[1]))
+		list = append(list, FRINTN(r[0], r[1]), FCVTMS(r[0], r[1]))
 		for lane := range 4 {
 			list = append(list, FMLA(r[0], r[1], r[2], lane))
 		}

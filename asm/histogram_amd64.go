@@ -1,0 +1,39 @@
+//go:build !purego
+
+package asm
+
+// histogram counts whole rounds and returns how many elements these are. The kernels are called by name, not by a
+// table: so the compiler sees that they do not keep counts, and the caller's may lie on the stack.
+func histogram(isa string, counts []uint32, src []float32, width float32, first int32, last uint32) int {
+	n := len(src) / histogramStep * histogramStep
+	one := len(counts) == HistogramSize
+	switch {
+	case isa == "avx2" && one:
+		histogramOneF32_avx2(counts, src[:n], width, first, last)
+	case isa == "avx2":
+		histogramF32_avx2(counts, src[:n], width, first, last)
+	case isa == "avx512" && one:
+		histogramOneF32_avx512(counts, src[:n], width, first, last)
+	case isa == "avx512":
+		histogramF32_avx512(counts, src[:n], width, first, last)
+	default:
+		return 0
+	}
+	return n
+}
+
+// withTaint adds the kernel of Finite to the tables.
+func withTaint(all []Kernels) []Kernels {
+	for i := range all {
+		k := &all[i]
+		switch k.ISA {
+		case "avx2":
+			k.taint = taintF32_avx2
+		case "avx512":
+			k.taint = taintF32_avx512
+		default:
+			k.taint = taintGeneric
+		}
+	}
+	return all
+}
