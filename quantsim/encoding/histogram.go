@@ -117,10 +117,10 @@ func (c *counts) addNear(x []float32) {
 	}
 	var tables [tensor.HistogramTables * tensor.HistogramSize]uint32
 	tensor.Histogram(tables[:], x, width, first, histBins)
-	for at := 0; at < len(tables); at += tensor.HistogramSize {
-		for i, n := range tables[at : at+histBins+1] {
-			c.bins[i] += n
-		}
+	const n, size = histBins + 1, tensor.HistogramSize
+	sum, a, b, d, e := c.bins[:n], tables[:n], tables[size:size+n], tables[2*size:2*size+n], tables[3*size:3*size+n]
+	for i := range sum {
+		sum[i] += a[i] + b[i] + d[i] + e[i]
 	}
 }
 
