@@ -37,6 +37,9 @@ type CompileOptions struct {
 	// good for another Program with NHWC set. It saves two transpositions per
 	// segment when a graph is executed piece by piece.
 	NHWC bool
+	// Direct computes every convolution as the sums of its products: whole numbers stay exact below 2^24, which they
+	// do not by Winograd's algorithm.
+	Direct bool
 }
 
 // Program is a graph compiled for inference: convolutions and matrix products

@@ -117,7 +117,7 @@ func lowerConv(b *builder, g *group) (bool, error) {
 		}
 	}
 	h, wd, images := x.shape[2], x.shape[3], x.shape[0]
-	packed := b.p.cache.packConv(b.p.k, params, w, h, wd)
+	packed := b.p.cache.packConv(b.p.k, params, w, !b.p.o.Direct && params.Winograd(h, wd))
 	oh, ow := params.OutSize(h, wd)
 	in, out := h*wd*params.InC, oh*ow*params.OutC
 	dst := b.newBuf(images * out)

@@ -32,7 +32,7 @@ func lowerConv1D(b *builder, g *group) (bool, error) {
 	if c := b.p.floatConst(b.r, n.In(2)); c != nil {
 		ep.Bias = c.Data()
 	}
-	packed := b.p.cache.packConv(b.p.k, p, w, 1, x.shape[2])
+	packed := b.p.cache.packConv(b.p.k, p, w, false)
 	images, wide, length := x.shape[0], x.shape[2], out[2]
 	rows, src := b.inRowMajor(x), b.newBuf(x.shape.Len())
 	b.add(&step{node: n, reads: []*buffer{rows}, writes: []*buffer{src}, run: newTransposeStep(rows, src, images, p.InC, wide, NHWC)})

@@ -101,16 +101,16 @@ func sizeOf(v tensor.Any) int64 {
 	return int64(v.Len()) * int64(v.DType().Size())
 }
 
-// packConv packs the weights w of a convolution of images of height x width.
-func (c *WeightCache) packConv(k asm.Kernels, p tensor.ConvParams, w *tensor.Dense[float32], height, width int) *tensor.PackedConv {
+// packConv packs the weights w of a convolution, perhaps for Winograd's algorithm.
+func (c *WeightCache) packConv(k asm.Kernels, p tensor.ConvParams, w *tensor.Dense[float32], winograd bool) *tensor.PackedConv {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := convKey{w, p, k.ISA, p.Winograd(height, width)}
+	key := convKey{w, p, k.ISA, winograd}
 	if v, ok := c.conv[key]; ok {
 		return v
 	}
 	pack := tensor.PackConv
-	if key.winograd {
+	if winograd {
 		pack = tensor.PackWinograd
 	}
 	v := pack(k, p, w.Data())

@@ -24,12 +24,28 @@ type Model struct {
 	Graph    *nn.Graph
 	Integer  []string // nodes of the simulation that are computed in whole numbers, in order
 	Float    []string // nodes that are not
+	Refused  []Refusal
 	rounding map[string]tensor.FakeQuant
 }
 
-// Compile compiles the model. FakeQuant of o is set here.
+// Refusal is a convolution, or a product by a constant, that has no integer form. It is one of Model.Float.
+type Refusal struct{ Node, Op, Reason string }
+
+// Whole returns an error that names the first convolutions and products that are not computed in whole numbers, if any.
+func (m *Model) Whole() error {
+	if len(m.Refused) == 0 {
+		return nil
+	}
+	r, more := m.Refused[0], ""
+	if n := len(m.Refused) - 1; n > 0 {
+		more = fmt.Sprintf("; nor do %d more nodes", n)
+	}
+	return fmt.Errorf("integer: node %q (%s) has no integer form: %s%s", r.Node, r.Op, r.Reason, more)
+}
+
+// Compile compiles the model. FakeQuant and Direct of o are set here.
 func (m *Model) Compile(o nn.CompileOptions) (*nn.Program, error) {
-	o.FakeQuant = m.rounding
+	o.FakeQuant, o.Direct = m.rounding, true
 	return nn.Compile(m.Graph, o)
 }
 
@@ -47,9 +63,13 @@ type lowering struct {
 	done  map[*nn.Node]bool
 }
 
-// Lower returns the integer form of a calibrated simulation with integer activations. Float16 and the like are errors.
+// Lower returns the integer form of a calibrated simulation. Activations of more than 8 bits, float16 and the like are
+// errors: no integer kernels have them. Whole tells whether everything that matters has an integer form.
 func Lower(s *quantsim.Sim) (*Model, error) {
 	from := s.Graph()
+	if err := narrow(s); err != nil {
+		return nil, err
+	}
 	to := &nn.Graph{Name: from.Name, Inputs: from.Inputs, Outputs: from.Outputs, Consts: map[string]tensor.Any{}, Types: map[string]nn.Type{}}
 	l := &lowering{sim: s, from: from, to: to, m: &Model{Graph: to, rounding: map[string]tensor.FakeQuant{}},
 		codes: map[string]grid{}, float: map[string]bool{}, done: map[*nn.Node]bool{}}
@@ -83,6 +103,22 @@ func Lower(s *quantsim.Sim) (*Model, error) {
 	return l.m, nn.Verify(to)
 }
 
+// narrow checks that all activations have encodings of at most 8 bits, if any.
+func narrow(s *quantsim.Sim) error {
+	for _, name := range s.Tensors() {
+		st, _ := s.State(name)
+		if !st.Enabled || st.Kind != encoding.Activation || st.Grid.Type == encoding.Int && st.Grid.Bits <= 8 {
+			continue
+		}
+		place := fmt.Sprintf("input %q", name)
+		if p := s.Graph().Producer(name); p != nil {
+			place = fmt.Sprintf("node %q (%s), output %q,", p.Name, p.Op, name)
+		}
+		return fmt.Errorf("integer: %s is simulated in %v of %d bits; integer kernels have integers of 8 bits at most", place, st.Grid.Type, st.Grid.Bits)
+	}
+	return nil
+}
+
 // constants copies the simulated constants.
 func (l *lowering) constants() error {
 	for name, c := range l.from.Consts {
@@ -103,7 +139,7 @@ func (l *lowering) constants() error {
 	return nil
 }
 
-// grid returns the grid of an activation that is quantized to at most 8 bits.
+// grid returns the grid of an activation that is quantized.
 func (l *lowering) grid(name string) (grid, bool) {
 	st, ok := l.sim.State(name)
 	if !ok || !st.Enabled || st.Encoding == nil || st.Kind != encoding.Activation || st.Grid.Type != encoding.Int {
@@ -184,6 +220,13 @@ var keeps = map[string]bool{"Flatten": true, "Identity": true, "MaxPool": true, 
 
 // node computes n in whole numbers, or reports false.
 func (l *lowering) node(n *nn.Node) (bool, error) {
+	if n.Op == "Conv" || n.Op == "Gemm" || n.Op == "MatMul" && l.from.Consts[n.In(1)] != nil {
+		reason, err := l.product(n)
+		if reason != "" {
+			l.m.Refused = append(l.m.Refused, Refusal{n.Name, n.Op, reason})
+		}
+		return reason == "" && err == nil, err
+	}
 	in, ok := l.codes[n.In(0)]
 	if !ok {
 		return false, nil
@@ -201,8 +244,6 @@ func (l *lowering) node(n *nn.Node) (bool, error) {
 		return l.add(n)
 	case n.Op == "GlobalAveragePool":
 		return l.globalAverage(n, in)
-	case n.Op == "Conv" || n.Op == "Gemm" || n.Op == "MatMul":
-		return l.product(n, in)
 	}
 	return false, nil
 }

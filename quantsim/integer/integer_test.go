@@ -2,9 +2,11 @@ package integer_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"roundel/nn"
@@ -177,11 +179,117 @@ func TestIntegerFollowsTheSimulation(t *testing.T) {
 }
 
 func TestLowerRefuses(t *testing.T) {
-	s, _ := simulation(t)
-	if err := s.SetPrecision(encoding.Float16, 16, "w1"); err != nil {
+	for name, c := range map[string]struct {
+		change func(s *quantsim.Sim) error
+		want   []string
+	}{
+		"float16 weight":     {func(s *quantsim.Sim) error { return s.SetPrecision(encoding.Float16, 16, "w1") }, []string{`"w1"`}},
+		"float16 activation": {func(s *quantsim.Sim) error { return s.SetPrecision(encoding.Float16, 16, "t") }, []string{`node "t" (Tanh)`, "float16"}},
+		"16-bit activation": {func(s *quantsim.Sim) error {
+			st, _ := s.State("s")
+			e := st.Encoding.Clone()
+			e.Bits = 16
+			return s.SetEncoding("s", e, false)
+		}, []string{`node "s" (Add)`, `"s"`, "16 bits"}},
+		"weight in float": {func(s *quantsim.Sim) error { return s.SetEnabled(false, "w2") }, []string{`node "c2" (Conv)`, `"w2"`}},
+		"input in float":  {func(s *quantsim.Sim) error { return s.SetEnabled(false, "x") }, []string{`node "c1" (Conv)`, `"x"`}},
+		"blocks": {func(s *quantsim.Sim) error {
+			if err := s.SetBlocks(4, "w3"); err != nil {
+				return err
+			}
+			st, _ := s.State("w3")
+			c := s.Graph().ConstF32("w3")
+			e, err := encoding.Compute("w3", c.Data(), c.Shape(), st.Grid, st.Method)
+			return errors.Join(err, s.SetEncoding("w3", e, false))
+		}, []string{`node "g" (Gemm)`, `"w3"`, "block"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := simulation(t)
+			if err := c.change(s); err != nil {
+				t.Fatal(err)
+			}
+			m, err := integer.Lower(s)
+			if err == nil {
+				err = m.Whole()
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %s", err, want)
+				}
+			}
+		})
+	}
+}
+
+// TestLargeConvIsExact: 3x3 convolutions that the float program computes by Winograd's algorithm are exact here; the
+// sums are as large as they get.
+func TestLargeConvIsExact(t *testing.T) {
+	const channels, size = 48, 8
+	x, w := tensor.New[float32](1, channels, size, size), tensor.New[float32](channels, channels, 3, 3)
+	r := rand.New(rand.NewPCG(5, 6))
+	for i := range x.Data() {
+		x.Data()[i] = float32(200 + r.IntN(56))
+	}
+	for i := range w.Data() {
+		w.Data()[i] = float32(100 + r.IntN(28))
+	}
+	x.Data()[0], x.Data()[1], w.Data()[0] = 0, 255, -128
+	for o := range channels { // so that the scale of each channel is 1
+		w.Data()[o*channels*9+1] = 127
+		w.Data()[o*channels*9+2] = -128
+	}
+	f := nn.Type{DType: tensor.Float32}
+	g := &nn.Graph{
+		Inputs:  []nn.ValueInfo{{Name: "x", Type: nn.Type{DType: tensor.Float32, Ranked: true, Dims: []nn.Dim{nn.Known(1), nn.Known(channels), nn.Known(size), nn.Known(size)}}}},
+		Outputs: []nn.ValueInfo{{Name: "y", Type: f}},
+		Consts:  map[string]tensor.Any{"w": w},
+		Nodes: []*nn.Node{{Name: "c", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"y"},
+			Attrs: map[string]nn.Attr{"pads": ints(1, 1, 1, 1), "kernel_shape": ints(3, 3)}}},
+	}
+	if err := nn.Verify(g); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := integer.Lower(s); err == nil {
-		t.Error("a float16 weight was accepted")
+	s, err := quantsim.New(g, quantsim.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	feeds := map[string]tensor.Any{"x": x}
+	if err := s.ComputeEncodings(context.Background(), func(run func(map[string]tensor.Any) error) error { return run(feeds) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetEnabled(false, "y"); err != nil { // its sums are the result
+		t.Fatal(err)
+	}
+	m, err := integer.Lower(s)
+	if err != nil || m.Whole() != nil {
+		t.Fatal(err, m.Whole())
+	}
+	p, err := m.Compile(nn.CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.Run(context.Background(), feeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, k := values(t, out, "y"), 0
+	for o := range channels {
+		for at := range size * size {
+			sum := int64(0)
+			for c := range channels {
+				for u := range 9 {
+					if i, j := at/size+u/3-1, at%size+u%3-1; i >= 0 && j >= 0 && i < size && j < size {
+						sum += int64(x.Data()[(c*size+i)*size+j]) * int64(w.Data()[(o*channels+c)*9+u])
+					}
+				}
+			}
+			if float64(got[k]) != float64(float32(sum)) {
+				t.Fatalf("channel %d, pixel %d: %v, want %d", o, at, got[k], sum)
+			}
+			k++
+		}
 	}
 }

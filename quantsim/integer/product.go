@@ -1,6 +1,7 @@
 package integer
 
 import (
+	"fmt"
 	"math"
 
 	"roundel/nn"
@@ -20,17 +21,23 @@ type weights struct {
 // product is Conv, Gemm or MatMul by a constant: whole sums, then one multiplication per element,
 //
 //	k = rne((sum + bias) * (sx sw / sy)),   bias = rne(b / (sx sw)), all in float32
-func (l *lowering) product(n *nn.Node, in grid) (bool, error) {
-	w, ok, err := l.weights(n)
-	if !ok || err != nil {
-		return false, err
+//
+// Without an integer form it does nothing and returns the reason.
+func (l *lowering) product(n *nn.Node) (reason string, err error) {
+	in, ok := l.codes[n.In(0)]
+	if !ok {
+		return fmt.Sprintf("its input %q is not quantized", n.In(0)), nil
+	}
+	w, reason, err := l.weights(n)
+	if reason != "" || err != nil {
+		return reason, err
 	}
 	channels := w.shape[w.axis]
 	bias := make([]float32, channels)
 	if len(n.Inputs) > 2 && n.In(2) != "" {
 		b := l.from.ConstF32(n.In(2))
 		if b == nil || b.Len() != channels {
-			return false, nil
+			return fmt.Sprintf("its bias %q is not a constant of %d elements", n.In(2), channels), nil
 		}
 		for c := range bias {
 			bias[c] = float32(math.RoundToEven(float64(b.Data()[c] / float32(in.scale*w.scales[c]))))
@@ -38,7 +45,7 @@ func (l *lowering) product(n *nn.Node, in grid) (bool, error) {
 	}
 	parts := w.split(in, bias)
 	if parts == nil {
-		return false, nil
+		return fmt.Sprintf("sums of its %d products with the bias exceed twice 2^24", len(w.codes)/channels), nil
 	}
 	out, g, quantized := l.target(n)
 	if !quantized {
@@ -68,36 +75,43 @@ func (l *lowering) product(n *nn.Node, in grid) (bool, error) {
 		l.float[out] = true
 	}
 	l.emit("Mul", to, nil, sum, l.constant(out+".factor", factor, wide...))
-	return true, nil
+	return "", nil
 }
 
-// weights reads the codes of the weight of n, false if it has none of a kind that fits.
-func (l *lowering) weights(n *nn.Node) (*weights, bool, error) {
-	w := &weights{name: n.In(1)}
+// weights reads the codes of the weight of n, or returns the reason why they do not fit.
+func (l *lowering) weights(n *nn.Node) (w *weights, reason string, err error) {
+	w = &weights{name: n.In(1)}
 	c := l.from.ConstF32(w.name)
 	st, ok := l.sim.State(w.name)
-	if c == nil || !ok || !st.Enabled || st.Encoding == nil || st.Encoding.Type != encoding.Int || st.Encoding.BlockSize > 0 || st.Encoding.Bits > 8 {
-		return nil, false, nil
+	switch e := st.Encoding; {
+	case c == nil:
+		return nil, fmt.Sprintf("its weight %q is not a constant", w.name), nil
+	case !ok || !st.Enabled || e == nil || e.Type != encoding.Int:
+		return nil, fmt.Sprintf("its weight %q is not quantized to integers", w.name), nil
+	case e.Bits > 8:
+		return nil, fmt.Sprintf("its weight %q has %d bits, integer kernels have 8 at most", w.name, e.Bits), nil
+	case e.BlockSize > 0:
+		return nil, fmt.Sprintf("its weight %q has a scale per block, integer kernels have one per channel", w.name), nil
 	}
 	if a, b := n.Attrs["alpha"], n.Attrs["beta"]; a.Kind == nn.AttrFloat && a.F != 1 || b.Kind == nn.AttrFloat && b.F != 1 || n.Attrs["transA"].I != 0 {
-		return nil, false, nil
+		return nil, "it has alpha, beta or transA", nil
 	}
 	w.shape = c.Shape()
 	switch {
 	case n.Op == "Conv":
 	case len(w.shape) != 2:
-		return nil, false, nil
+		return nil, fmt.Sprintf("its weight %q of shape %v is not a matrix", w.name, w.shape), nil
 	case n.Op == "Gemm" && n.Attrs["transB"].I != 0:
 	default:
 		w.axis = 1
 	}
 	e := st.Encoding
 	if len(e.Scale) > 1 && e.Axis != w.axis {
-		return nil, false, nil
+		return nil, fmt.Sprintf("its weight %q has scales along axis %d, integer kernels have them along %d", w.name, e.Axis, w.axis), nil
 	}
 	k, err := e.Quantize(c.Data(), w.shape)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	for _, v := range k {
 		w.codes = append(w.codes, float32(v))
@@ -105,7 +119,7 @@ func (l *lowering) weights(n *nn.Node) (*weights, bool, error) {
 	for c := range w.shape[w.axis] {
 		w.scales = append(w.scales, float32(e.Scale[min(c, len(e.Scale)-1)]))
 	}
-	return w, true, nil
+	return w, "", nil
 }
 
 // split cuts the weights into one or two parts of which every sum of some products of a channel, in any order, stays
