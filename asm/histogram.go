@@ -13,16 +13,16 @@ const (
 
 // Histogram counts the bins that the elements of src fall in,
 //
-//	floor(src[i]/width) - first, the quotient rounded to float32,
+//	floor(src[i]*perUnit) - first, the product rounded to float32,
 //
 // or last if that is not below last or not a number. Where counts is several tables, any of them may hold any part of a
 // count. It wants |first| below 2^30, and panics if last or the length of counts do not fit.
-func (k *Kernels) Histogram(counts []uint32, src []float32, width float32, first int32, last uint32) {
+func (k *Kernels) Histogram(counts []uint32, src []float32, perUnit float32, first int32, last uint32) {
 	if n := len(counts); last >= HistogramSize || n != HistogramSize && n != HistogramTables*HistogramSize {
 		panic("asm: Histogram: tables of another size")
 	}
-	done := histogram(k.ISA, counts, src, width, first, last)
-	histogramGeneric(counts, src[done:], width, first, last)
+	done := histogram(k.ISA, counts, src, perUnit, first, last)
+	histogramGeneric(counts, src[done:], perUnit, first, last)
 }
 
 // Finite reports whether no element is a NaN or an infinity.
@@ -31,9 +31,9 @@ func (k *Kernels) Finite(src []float32) bool {
 	return mark == mark
 }
 
-func histogramGeneric(counts []uint32, src []float32, width float32, first int32, last uint32) {
+func histogramGeneric(counts []uint32, src []float32, perUnit float32, first int32, last uint32) {
 	for _, x := range src {
-		q := math.Floor(float64(x / width))
+		q := math.Floor(float64(x * perUnit))
 		if !(q >= -1<<31 && q < 1<<31) {
 			q = -1 << 31
 		}

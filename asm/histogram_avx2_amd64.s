@@ -38,7 +38,7 @@ DATA histmask_avx2<>+120(SB)/4, $0x00000000
 DATA histmask_avx2<>+124(SB)/4, $0x00000000
 GLOBL histmask_avx2<>(SB), RODATA|NOPTR, $128
 
-// func histogramF32_avx2(counts []uint32, src []float32, width float32, first int32, last uint32)
+// func histogramF32_avx2(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 // Requires: AVX, AVX2, CMOV
 TEXT ·histogramF32_avx2(SB), $2112-60
 	LEAQ         (SP), R12
@@ -47,7 +47,7 @@ TEXT ·histogramF32_avx2(SB), $2112-60
 	MOVQ         counts_base+0(FP), DI
 	MOVQ         src_base+24(FP), SI
 	MOVQ         src_len+32(FP), CX
-	VBROADCASTSS width+48(FP), Y14
+	VBROADCASTSS perUnit+48(FP), Y14
 	VBROADCASTSS first+52(FP), Y13
 	VBROADCASTSS last+56(FP), Y12
 
@@ -63,14 +63,14 @@ next:
 
 bins:
 	VMOVUPS    (SI), Y0
-	VDIVPS     Y14, Y0, Y0
+	VMULPS     Y14, Y0, Y0
 	VROUNDPS   $0x09, Y0, Y0
 	VCVTTPS2DQ Y0, Y0
 	VPSUBD     Y13, Y0, Y0
 	VPMINUD    Y12, Y0, Y0
 	VMOVUPS    Y0, (DX)
 	VMOVUPS    32(SI), Y1
-	VDIVPS     Y14, Y1, Y1
+	VMULPS     Y14, Y1, Y1
 	VROUNDPS   $0x09, Y1, Y1
 	VCVTTPS2DQ Y1, Y1
 	VPSUBD     Y13, Y1, Y1
@@ -132,7 +132,7 @@ done:
 	VZEROUPPER
 	RET
 
-// func histogramOneF32_avx2(counts []uint32, src []float32, width float32, first int32, last uint32)
+// func histogramOneF32_avx2(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 // Requires: AVX, AVX2, CMOV
 TEXT ·histogramOneF32_avx2(SB), $2112-60
 	LEAQ         (SP), R12
@@ -141,7 +141,7 @@ TEXT ·histogramOneF32_avx2(SB), $2112-60
 	MOVQ         counts_base+0(FP), DI
 	MOVQ         src_base+24(FP), SI
 	MOVQ         src_len+32(FP), CX
-	VBROADCASTSS width+48(FP), Y14
+	VBROADCASTSS perUnit+48(FP), Y14
 	VBROADCASTSS first+52(FP), Y13
 	VBROADCASTSS last+56(FP), Y12
 
@@ -157,14 +157,14 @@ next:
 
 bins:
 	VMOVUPS    (SI), Y0
-	VDIVPS     Y14, Y0, Y0
+	VMULPS     Y14, Y0, Y0
 	VROUNDPS   $0x09, Y0, Y0
 	VCVTTPS2DQ Y0, Y0
 	VPSUBD     Y13, Y0, Y0
 	VPMINUD    Y12, Y0, Y0
 	VMOVUPS    Y0, (DX)
 	VMOVUPS    32(SI), Y1
-	VDIVPS     Y14, Y1, Y1
+	VMULPS     Y14, Y1, Y1
 	VROUNDPS   $0x09, Y1, Y1
 	VCVTTPS2DQ Y1, Y1
 	VPSUBD     Y13, Y1, Y1

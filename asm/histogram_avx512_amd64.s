@@ -4,7 +4,7 @@
 
 #include "textflag.h"
 
-// func histogramF32_avx512(counts []uint32, src []float32, width float32, first int32, last uint32)
+// func histogramF32_avx512(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 // Requires: AVX, AVX512F, CMOV
 TEXT ·histogramF32_avx512(SB), $2112-60
 	LEAQ         (SP), R12
@@ -13,7 +13,7 @@ TEXT ·histogramF32_avx512(SB), $2112-60
 	MOVQ         counts_base+0(FP), DI
 	MOVQ         src_base+24(FP), SI
 	MOVQ         src_len+32(FP), CX
-	VBROADCASTSS width+48(FP), Z30
+	VBROADCASTSS perUnit+48(FP), Z30
 	VBROADCASTSS first+52(FP), Z29
 	VBROADCASTSS last+56(FP), Z28
 
@@ -29,7 +29,7 @@ next:
 
 bins:
 	VMOVUPS     (SI), Z0
-	VDIVPS      Z30, Z0, Z0
+	VMULPS      Z30, Z0, Z0
 	VRNDSCALEPS $0x09, Z0, Z0
 	VCVTTPS2DQ  Z0, Z0
 	VPSUBD      Z29, Z0, Z0
@@ -91,7 +91,7 @@ done:
 	VZEROUPPER
 	RET
 
-// func histogramOneF32_avx512(counts []uint32, src []float32, width float32, first int32, last uint32)
+// func histogramOneF32_avx512(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 // Requires: AVX, AVX512F, CMOV
 TEXT ·histogramOneF32_avx512(SB), $2112-60
 	LEAQ         (SP), R12
@@ -100,7 +100,7 @@ TEXT ·histogramOneF32_avx512(SB), $2112-60
 	MOVQ         counts_base+0(FP), DI
 	MOVQ         src_base+24(FP), SI
 	MOVQ         src_len+32(FP), CX
-	VBROADCASTSS width+48(FP), Z30
+	VBROADCASTSS perUnit+48(FP), Z30
 	VBROADCASTSS first+52(FP), Z29
 	VBROADCASTSS last+56(FP), Z28
 
@@ -116,7 +116,7 @@ next:
 
 bins:
 	VMOVUPS     (SI), Z0
-	VDIVPS      Z30, Z0, Z0
+	VMULPS      Z30, Z0, Z0
 	VRNDSCALEPS $0x09, Z0, Z0
 	VCVTTPS2DQ  Z0, Z0
 	VPSUBD      Z29, Z0, Z0

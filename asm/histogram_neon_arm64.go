@@ -8,10 +8,10 @@ package asm
 // the loops they equal are the generic ones of the same name.
 
 //go:noescape
-func histogramF32_neon(counts []uint32, src []float32, width float32, first int32, last uint32)
+func histogramF32_neon(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 
 //go:noescape
-func histogramOneF32_neon(counts []uint32, src []float32, width float32, first int32, last uint32)
+func histogramOneF32_neon(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 
 //go:noescape
 func taintF32_neon(src []float32) (mark float32)

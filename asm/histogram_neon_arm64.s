@@ -8,7 +8,7 @@ TEXT ·histogramF32_neon(SB), NOSPLIT, $0-60
 	MOVD counts_base+0(FP), R0
 	MOVD src_base+24(FP), R8
 	MOVD src_len+32(FP), R9
-	MOVWU width+48(FP), R10
+	MOVWU perUnit+48(FP), R10
 	VDUP R10, V16.S4
 	MOVWU first+52(FP), R10
 	VDUP R10, V17.S4
@@ -23,28 +23,28 @@ TEXT ·histogramF32_neon(SB), NOSPLIT, $0-60
 loop:
 	FMOVQ.P 16(R8), F0
 	WORD $0x4e20e408 // fcmeq v8.4s, v0.4s, v0.4s
-	WORD $0x6e30fc00 // fdiv v0.4s, v0.4s, v16.4s
+	WORD $0x6e30dc00 // fmul v0.4s, v0.4s, v16.4s
 	WORD $0x4e21b800 // fcvtms v0.4s, v0.4s
 	VSUB V17.S4, V0.S4, V0.S4
 	WORD $0x6eb26c00 // umin v0.4s, v0.4s, v18.4s
 	VBIF V8.B16, V18.B16, V0.B16
 	FMOVQ.P 16(R8), F1
 	WORD $0x4e21e428 // fcmeq v8.4s, v1.4s, v1.4s
-	WORD $0x6e30fc21 // fdiv v1.4s, v1.4s, v16.4s
+	WORD $0x6e30dc21 // fmul v1.4s, v1.4s, v16.4s
 	WORD $0x4e21b821 // fcvtms v1.4s, v1.4s
 	VSUB V17.S4, V1.S4, V1.S4
 	WORD $0x6eb26c21 // umin v1.4s, v1.4s, v18.4s
 	VBIF V8.B16, V18.B16, V1.B16
 	FMOVQ.P 16(R8), F2
 	WORD $0x4e22e448 // fcmeq v8.4s, v2.4s, v2.4s
-	WORD $0x6e30fc42 // fdiv v2.4s, v2.4s, v16.4s
+	WORD $0x6e30dc42 // fmul v2.4s, v2.4s, v16.4s
 	WORD $0x4e21b842 // fcvtms v2.4s, v2.4s
 	VSUB V17.S4, V2.S4, V2.S4
 	WORD $0x6eb26c42 // umin v2.4s, v2.4s, v18.4s
 	VBIF V8.B16, V18.B16, V2.B16
 	FMOVQ.P 16(R8), F3
 	WORD $0x4e23e468 // fcmeq v8.4s, v3.4s, v3.4s
-	WORD $0x6e30fc63 // fdiv v3.4s, v3.4s, v16.4s
+	WORD $0x6e30dc63 // fmul v3.4s, v3.4s, v16.4s
 	WORD $0x4e21b863 // fcvtms v3.4s, v3.4s
 	VSUB V17.S4, V3.S4, V3.S4
 	WORD $0x6eb26c63 // umin v3.4s, v3.4s, v18.4s
@@ -138,7 +138,7 @@ TEXT ·histogramOneF32_neon(SB), NOSPLIT, $0-60
 	MOVD counts_base+0(FP), R0
 	MOVD src_base+24(FP), R8
 	MOVD src_len+32(FP), R9
-	MOVWU width+48(FP), R10
+	MOVWU perUnit+48(FP), R10
 	VDUP R10, V16.S4
 	MOVWU first+52(FP), R10
 	VDUP R10, V17.S4
@@ -150,28 +150,28 @@ TEXT ·histogramOneF32_neon(SB), NOSPLIT, $0-60
 loop:
 	FMOVQ.P 16(R8), F0
 	WORD $0x4e20e408 // fcmeq v8.4s, v0.4s, v0.4s
-	WORD $0x6e30fc00 // fdiv v0.4s, v0.4s, v16.4s
+	WORD $0x6e30dc00 // fmul v0.4s, v0.4s, v16.4s
 	WORD $0x4e21b800 // fcvtms v0.4s, v0.4s
 	VSUB V17.S4, V0.S4, V0.S4
 	WORD $0x6eb26c00 // umin v0.4s, v0.4s, v18.4s
 	VBIF V8.B16, V18.B16, V0.B16
 	FMOVQ.P 16(R8), F1
 	WORD $0x4e21e428 // fcmeq v8.4s, v1.4s, v1.4s
-	WORD $0x6e30fc21 // fdiv v1.4s, v1.4s, v16.4s
+	WORD $0x6e30dc21 // fmul v1.4s, v1.4s, v16.4s
 	WORD $0x4e21b821 // fcvtms v1.4s, v1.4s
 	VSUB V17.S4, V1.S4, V1.S4
 	WORD $0x6eb26c21 // umin v1.4s, v1.4s, v18.4s
 	VBIF V8.B16, V18.B16, V1.B16
 	FMOVQ.P 16(R8), F2
 	WORD $0x4e22e448 // fcmeq v8.4s, v2.4s, v2.4s
-	WORD $0x6e30fc42 // fdiv v2.4s, v2.4s, v16.4s
+	WORD $0x6e30dc42 // fmul v2.4s, v2.4s, v16.4s
 	WORD $0x4e21b842 // fcvtms v2.4s, v2.4s
 	VSUB V17.S4, V2.S4, V2.S4
 	WORD $0x6eb26c42 // umin v2.4s, v2.4s, v18.4s
 	VBIF V8.B16, V18.B16, V2.B16
 	FMOVQ.P 16(R8), F3
 	WORD $0x4e23e468 // fcmeq v8.4s, v3.4s, v3.4s
-	WORD $0x6e30fc63 // fdiv v3.4s, v3.4s, v16.4s
+	WORD $0x6e30dc63 // fmul v3.4s, v3.4s, v16.4s
 	WORD $0x4e21b863 // fcvtms v3.4s, v3.4s
 	VSUB V17.S4, V3.S4, V3.S4
 	WORD $0x6eb26c63 // umin v3.4s, v3.4s, v18.4s

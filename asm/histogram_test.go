@@ -9,10 +9,10 @@ import (
 )
 
 // countBins is Histogram by its definition.
-func countBins(src []float32, width float32, first int32, last uint32) []uint32 {
+func countBins(src []float32, perUnit float32, first int32, last uint32) []uint32 {
 	out := make([]uint32, HistogramSize)
 	for _, x := range src {
-		b := math.Floor(float64(x/width)) - float64(first)
+		b := math.Floor(float64(x*perUnit)) - float64(first)
 		if !(b >= 0 && b < float64(last)) {
 			b = float64(last)
 		}
@@ -22,19 +22,19 @@ func countBins(src []float32, width float32, first int32, last uint32) []uint32 
 }
 
 // checkHistogram compares k with the definition, in one table and in several that hold something already.
-func checkHistogram(t *testing.T, k *Kernels, src []float32, width float32, first int32, last uint32) {
+func checkHistogram(t *testing.T, k *Kernels, src []float32, perUnit float32, first int32, last uint32) {
 	t.Helper()
-	want := countBins(src, width, first, last)
+	want := countBins(src, perUnit, first, last)
 	for _, tables := range []int{1, HistogramTables} {
 		counts := make([]uint32, tables*HistogramSize)
 		counts[5] = 7
-		k.Histogram(counts, src, width, first, last)
+		k.Histogram(counts, src, perUnit, first, last)
 		counts[5] -= 7
 		for i, n := range counts[HistogramSize:] {
 			counts[i%HistogramSize] += n
 		}
 		if !slices.Equal(counts[:HistogramSize], want) {
-			t.Fatalf("%d elements, %d tables, width %v, first %d, last %d: other counts", len(src), tables, width, first, last)
+			t.Fatalf("%d elements, %d tables, %v bins per unit, first %d, last %d: other counts", len(src), tables, perUnit, first, last)
 		}
 	}
 }
@@ -51,17 +51,17 @@ func TestHistogram(t *testing.T) {
 					src[i] = odd[r.IntN(len(odd))]
 				}
 			}
-			checkHistogram(t, k, src, 0.01, -700, 1536)
-			checkHistogram(t, k, src, 0.1, 3, 40)
+			checkHistogram(t, k, src, 100, -700, 1536)
+			checkHistogram(t, k, src, 10, 3, 40)
 			checkHistogram(t, k, src, 1, -1<<22, 1536)
-			checkHistogram(t, k, src, 1e-3, 1<<22, 1536)
-			checkHistogram(t, k, src, 1e-45, -768, 1536)
-			checkHistogram(t, k, src, 0.3, -900, HistogramSize-1)
+			checkHistogram(t, k, src, 1e3, 1<<22, 1536)
+			checkHistogram(t, k, src, math.MaxFloat32, -768, 1536)
+			checkHistogram(t, k, src, 3.3, -900, HistogramSize-1)
 		}
 	})
 }
 
-// TestBinEdges walks numbers about the edges of bins: the quotient must be rounded once.
+// TestBinEdges walks numbers about the edges of bins: the product must be rounded once.
 func TestBinEdges(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 10))
 	for range 20 {
@@ -71,7 +71,7 @@ func TestBinEdges(t *testing.T) {
 			x := float32(i) * width
 			src = append(src, x, math.Nextafter32(x, -9e9), math.Nextafter32(x, 9e9))
 		}
-		forEachISA(t, func(t *testing.T, k *Kernels) { checkHistogram(t, k, src, width, -712, 1536) })
+		forEachISA(t, func(t *testing.T, k *Kernels) { checkHistogram(t, k, src, 1/width, -712, 1536) })
 	}
 }
 

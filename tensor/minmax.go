@@ -52,7 +52,7 @@ const (
 )
 
 // Histogram counts the bins that elements fall in; see asm.Kernels.Histogram.
-func Histogram(counts []uint32, x []float32, width float32, first int32, last uint32) {
+func Histogram(counts []uint32, x []float32, perUnit float32, first int32, last uint32) {
 	k := asm.Best()
-	k.Histogram(counts, x, width, first, last)
+	k.Histogram(counts, x, perUnit, first, last)
 }

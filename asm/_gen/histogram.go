@@ -15,7 +15,7 @@ var histogramFuncs = []kernel{
 }
 
 const (
-	histogramSignature = "func(counts []uint32, src []float32, width float32, first int32, last uint32)"
+	histogramSignature = "func(counts []uint32, src []float32, perUnit float32, first int32, last uint32)"
 	histogramTables    = 4    // asm.HistogramTables
 	histogramSize      = 2128 // asm.HistogramSize
 	histogramStep      = 16   // elements of one round
@@ -54,7 +54,7 @@ func genHistogram(g *gen, name string, tables int) {
 	g.Load(g.Param("counts").Base(), counts)
 	g.Load(g.Param("src").Base(), src)
 	g.Load(g.Param("src").Len(), n)
-	params("width", "first", "last")(g)
+	params("perUnit", "first", "last")(g)
 	g.Label("next")
 	g.TESTQ(n, n)
 	g.JZ(operand.LabelRef("done"))
@@ -101,7 +101,7 @@ func genHistogram(g *gen, name string, tables int) {
 // last as an unsigned number whatever first is taken from it.
 func (g *gen) binOf(x reg.VecPhysical) {
 	const down = operand.U8(9)
-	g.VDIVPS(g.constant(0), x, x)
+	g.VMULPS(g.constant(0), x, x)
 	if g.masks {
 		g.VRNDSCALEPS(down, x, x)
 	} else {
@@ -160,7 +160,7 @@ func neonHistogram(t *text, name string, tables int) {
 	t.i("MOVD counts_base+0(FP), R0")
 	t.i("MOVD src_base+24(FP), R8")
 	t.i("MOVD src_len+32(FP), R9")
-	for i, s := range []string{"width", "first", "last"} {
+	for i, s := range []string{"perUnit", "first", "last"} {
 		t.i("MOVWU %s+%d(FP), R10", s, 48+4*i)
 		t.i("VDUP R10, V%d.S4", 16+i)
 	}
@@ -174,7 +174,7 @@ func neonHistogram(t *text, name string, tables int) {
 	for v := range histogramStep / 4 {
 		t.i("FMOVQ.P 16(R8), F%d", v)
 		t.w(neon.FCMEQ(8, v, v)) // a NaN is not equal to itself
-		t.w(neon.FDIV(v, v, 16))
+		t.w(neon.FMUL(v, v, 16))
 		t.w(neon.FCVTMS(v, v))
 		t.i("VSUB V17.S4, V%d.S4, V%d.S4", v, v)
 		t.w(neon.UMIN(v, v, 18))

@@ -358,7 +358,7 @@ func TestNaNAnywhere(t *testing.T) {
 	}
 }
 
-// TestHistogramCountsLikeTheDefinition compares both paths with floor(x/w) in float32, on edges too.
+// TestHistogramCountsLikeTheDefinition compares both paths with floor(x*per) in float32, on edges too.
 func TestHistogramCountsLikeTheDefinition(t *testing.T) {
 	for k, offset := range []float32{0, 3, -700, 1e5, 0} {
 		x := normal(5, 3000+20000*(k/4))
@@ -369,19 +369,19 @@ func TestHistogramCountsLikeTheDefinition(t *testing.T) {
 		for _, v := range x {
 			lo, hi = min(lo, v), max(hi, v)
 		}
-		w := (hi - lo) / 512
+		w, per := (hi-lo)/512, 1536/float32(3*(hi-lo))
 		for i := range 1000 { // values on and beside the edges of bins
-			edge := float32(math.Floor(float64(lo/w))+float64(i%512)) * w
+			edge := float32(math.Floor(float64(lo*per))+float64(i%512)) * w
 			for _, v := range []float32{edge, math.Nextafter32(edge, 1e9), math.Nextafter32(edge, -1e9)} {
 				if v >= lo && v <= hi {
 					x = append(x, v)
 				}
 			}
 		}
-		first := float32(math.Floor(float64(lo/w))) - 512
+		first := float32(math.Floor(float64(lo*per))) - 512
 		want := make([]float64, 1536)
 		for _, v := range x {
-			want[int(float32(math.Floor(float64(v/w)))-first)] += 1 / float64(len(x))
+			want[int(float32(math.Floor(float64(v*per)))-first)] += 1 / float64(len(x))
 		}
 		got := encoding.Density(x)
 		for i := range want {

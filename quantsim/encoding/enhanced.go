@@ -128,7 +128,7 @@ func (h *histogram) filledBefore(i int) int {
 // The upper end is at code 2^bits - 1 even on a strict grid, as in the reference.
 func (h *histogram) cost(p params, bits int, limit float64) (sum float64, saturated bool) {
 	d, o := p.scale, p.offset
-	first, last := h.binOf(float64(d*o)), h.binOf(float64(d*(o+math.Ldexp(1, bits)-1)))
+	first, last := h.binOf(float32(d*o)), h.binOf(float32(d*(o+math.Ldexp(1, bits)-1)))
 	firstMid, lastMid := h.mid(first), h.mid(last)
 	bins := h.bins[:len(h.bins)-1]
 	lower, upper := h.filledBefore(first), h.filledBefore(last)
@@ -164,8 +164,8 @@ func (h *histogram) saturation(from, to int, mid float64) float64 {
 	return max(0, saturationWeight*(sum-slack))
 }
 
-// binOf returns the bin of x, clamped to the ends.
-func (h *histogram) binOf(x float64) int {
-	i := math.Floor((x - float64(h.edge(0))) / float64(h.width))
+// binOf returns the bin of the end of a range, clamped to the ends.
+func (h *histogram) binOf(x float32) int {
+	i := math.Floor((float64(x) - float64(h.edge(0))) * float64(h.perUnit))
 	return int(min(max(i, 0), histBins-1))
 }

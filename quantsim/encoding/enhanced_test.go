@@ -9,7 +9,7 @@ import (
 // plainCost is cost by its definition, over all bins.
 func plainCost(h *histogram, p params, bits int) float64 {
 	d, o := p.scale, p.offset
-	first, last := h.binOf(d*o), h.binOf(d*(o+math.Ldexp(1, bits)-1))
+	first, last := h.binOf(float32(d*o)), h.binOf(float32(d*(o+math.Ldexp(1, bits)-1)))
 	sum := 0.0
 	for i, share := range h.pdf {
 		mid := h.mid(i)

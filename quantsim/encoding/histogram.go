@@ -20,6 +20,7 @@ const (
 // are told apart by less than the rounding of an edge.
 type histogram struct {
 	width   float32
+	perUnit float32 // element x lies in bin floor(x*perUnit), which is not always the one between whose edges it lies
 	first   float32 // index of the lowest edge: edge i = (first + i) * width
 	fixed   bool
 	limited bool // the range is cut at +-limit
@@ -67,12 +68,11 @@ func (h *histogram) fix(p part) {
 	if lo == hi {
 		hi += 0.01
 	}
-	h.width = (hi - lo) / innerBins
-	if !(h.width > 0) {
-		// The range is below the resolution of float32; one subnormal step is all there is.
-		h.width = math.SmallestNonzeroFloat32
-	}
-	h.first = floor32(lo/h.width) - innerBins
+	span := max(hi-lo, 0x1p-110) // less has no reciprocal
+	h.width = span / innerBins
+	// Measured: 691 of 702 maxima lay in the bin that this gives, 546 in that of a division by the width.
+	h.perUnit = histBins / float32(3*span)
+	h.first = floor32(lo*h.perUnit) - innerBins
 	if h.pdf == nil {
 		h.pdf = make([]float64, histBins)
 	}
@@ -110,13 +110,13 @@ const addFew = 1 << 14
 
 // addNear counts elements if the numbers of bins are exact.
 func (c *counts) addNear(x []float32) {
-	width, first := c.h.width, int32(c.h.first)
+	perUnit, first := c.h.perUnit, int32(c.h.first)
 	if len(x) < addFew {
-		tensor.Histogram(c.bins, x, width, first, histBins)
+		tensor.Histogram(c.bins, x, perUnit, first, histBins)
 		return
 	}
 	var tables [tensor.HistogramTables * tensor.HistogramSize]uint32
-	tensor.Histogram(tables[:], x, width, first, histBins)
+	tensor.Histogram(tables[:], x, perUnit, first, histBins)
 	const n, size = histBins + 1, tensor.HistogramSize
 	sum, a, b, d, e := c.bins[:n], tables[:n], tables[size:size+n], tables[2*size:2*size+n], tables[3*size:3*size+n]
 	for i := range sum {
@@ -127,9 +127,9 @@ func (c *counts) addNear(x []float32) {
 // addFar counts any elements, in float32 all the way: far from zero the reference's bin
 // numbers are not exact.
 func (c *counts) addFar(x []float32) {
-	w, first := c.h.width, c.h.first
+	perUnit, first := c.h.perUnit, c.h.first
 	for _, v := range x {
-		if i := floor32(v/w) - first; i >= 0 && i < histBins {
+		if i := floor32(v*perUnit) - first; i >= 0 && i < histBins {
 			c.bins[int(i)]++
 		}
 	}
