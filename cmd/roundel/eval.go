@@ -4,10 +4,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 
 	"roundel/nn"
 	"roundel/quantsim"
 	"roundel/quantsim/encoding"
+	"roundel/quantsim/integer"
 )
 
 // runEval compares a model, simulated with an encodings file or not, with labels and with a float reference.
@@ -15,6 +17,7 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	fs := flag.NewFlagSet("eval", flag.ContinueOnError)
 	dataPath := fs.String("data", "", "evaluation samples")
 	encodings := fs.String("encodings", "", "simulate with this encodings file (any version)")
+	whole := fs.Bool("integer", false, "also compute the simulation in whole numbers of 8 bits, as integer kernels do (bit for bit ONNX Runtime's on amd64); needs --encodings")
 	against := fs.String("against", "", "float model to compare with (default: MODEL without quantization)")
 	var df dataFlags
 	var machine machineFlags
@@ -31,6 +34,9 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	}
 	if *dataPath == "" {
 		return usagef("--data is missing: where the evaluation samples are")
+	}
+	if *whole && *encodings == "" {
+		return usagef("--integer computes a simulation in whole numbers: give its --encodings")
 	}
 	pool, err := machine.pool()
 	if err != nil {
@@ -68,18 +74,19 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	}
 	j.eval = src
 	vs := []*variant{{name: "float"}}
-	v := &variant{name: l.prefix()}
-	if *encodings != "" {
-		v.name = "simulated"
-		v.run, err = j.simulated(graph, *encodings, &q, machine.threads)
-	} else if *against != "" {
-		v.run, err = nn.Compile(graph, nn.CompileOptions{Pool: pool})
-	}
-	if err != nil {
-		return err
-	}
-	if v.run != nil {
-		vs = append(vs, v)
+	switch {
+	case *encodings != "":
+		simulated, err := j.simulated(graph, *encodings, &q, machine.threads, *whole)
+		if err != nil {
+			return err
+		}
+		vs = append(vs, simulated...)
+	case *against != "":
+		p, err := nn.Compile(graph, nn.CompileOptions{Pool: pool})
+		if err != nil {
+			return err
+		}
+		vs = append(vs, &variant{name: l.prefix(), run: p})
 	}
 	if err := j.evaluate(ctx, vs...); err != nil {
 		return err
@@ -89,8 +96,8 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	return nil
 }
 
-// simulated compiles the simulation of g under an encodings file.
-func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int) (*nn.Program, error) {
+// simulated compiles the simulation of g under an encodings file, in float and, if asked, in whole numbers too.
+func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int, whole bool) ([]*variant, error) {
 	var err error
 	if j.simulate, err = q.simulation(threads); err != nil {
 		return nil, err
@@ -99,7 +106,23 @@ func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int) (*
 	if err != nil {
 		return nil, err
 	}
-	return sim.Compile(nn.CompileOptions{Pool: j.pool})
+	v := &variant{name: "simulated"}
+	if v.run, err = sim.Compile(nn.CompileOptions{Pool: j.pool}); err != nil || !whole {
+		return []*variant{v}, err
+	}
+	m, err := integer.Lower(sim)
+	if err == nil {
+		err = m.Whole()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--integer: %s", strings.TrimPrefix(err.Error(), "integer: "))
+	}
+	if len(m.Float) > 0 {
+		j.reporter.Message("computed in float between whole numbers: %s", strings.Join(m.Float, ", "))
+	}
+	w := &variant{name: "in whole numbers"}
+	w.run, err = m.Compile(nn.CompileOptions{Pool: j.pool})
+	return []*variant{v, w}, err
 }
 
 // loadedSim returns the simulation of g under an encodings file, and says what that file lacks.

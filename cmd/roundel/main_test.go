@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,5 +205,32 @@ func TestQuantizeThenEval(t *testing.T) {
 		"--against", model, "--progress", "off")
 	if code != 0 || !strings.Contains(stdout, "simulated") {
 		t.Fatalf("eval: code %d, %s%s", code, stdout, stderr)
+	}
+	evalInWholeNumbers(t, filepath.Join(out, "model_w4a8.onnx"), filepath.Join(out, "model_w4a8.encodings"), x)
+}
+
+// evalInWholeNumbers evaluates with --integer, and with encodings that whole numbers of 8 bits do not have.
+func evalInWholeNumbers(t *testing.T, model, encodings, x string) {
+	t.Helper()
+	args := []string{"eval", model, "--data", x, "--progress", "off", "--integer", "--encodings"}
+	code, stdout, stderr := cli(t, append(args, encodings)...)
+	if code != 0 || !strings.Contains(stdout, "in whole numbers") || !strings.Contains(stdout, "simulated") {
+		t.Fatalf("eval --integer: code %d, %s%s", code, stdout, stderr)
+	}
+	if code, _, stderr := cli(t, args[:len(args)-1]...); code != exitUsage || !strings.Contains(stderr, "--encodings") {
+		t.Errorf("--integer without encodings: code %d, %s", code, stderr)
+	}
+	text, err := os.ReadFile(encodings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide := filepath.Join(t.TempDir(), "wide.encodings")
+	at := bytes.LastIndex(text, []byte(`"activation_encodings"`)) // keys are sorted: parameters follow
+	text = append(slices.Clone(text[:at]), bytes.Replace(text[at:], []byte(`"bw": 8`), []byte(`"bw": 12`), 1)...)
+	if err := os.WriteFile(wide, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := cli(t, append(args, wide)...); code != exitFailure || !strings.Contains(stderr, "12 bits") {
+		t.Errorf("an activation of 12 bits: code %d, %s", code, stderr)
 	}
 }

@@ -65,7 +65,7 @@ func (q *quantFlags) addSimulation(fs *flag.FlagSet) {
 }
 
 func (q *quantFlags) addProgress(fs *flag.FlagSet) {
-	fs.StringVar(&q.progress, "progress", "auto", "progress on standard error: auto, plain, json or off")
+	fs.StringVar(&q.progress, "progress", "auto", "progress on standard error: auto, plain, json, or off, which leaves messages")
 }
 
 // overrideFlag collects LAYER=BITS.
