@@ -11,6 +11,25 @@ def db(x):
     return "identical" if x == float("inf") or x is None else f"{float(x):.1f} dB"
 
 
+def short(ort):
+    """Every export against what we compute for it, as the issue asks: the same top-1 class of all images, and 40 dB at least."""
+    rows = []
+    for r in ort:
+        w = r.get("integer") or {"same_top1": r["same_top1"], "sqnr": r["sqnr_qdq_sim"], "identical": r["identical"]}
+        rows.append((r["case"], "integer" if r.get("integer") else "float", w))
+    met = sum(w["same_top1"] == 1 and float(w["sqnr"] or "inf") >= 40 for _, _, w in rows)
+    same = sum(float(w["sqnr"] or "inf") == float("inf") for _, _, w in rows)
+    print("## In short\n")
+    print(f"Wanted of ONNX Runtime and us on each export: the same top-1 class of all images, and 40 dB. **{met} of {len(rows)} exports**")
+    print(f"have both, {same} of them with identical outputs. With 8-bit activations ONNX Runtime runs its integer kernels, and we the same")
+    print("simulation in whole numbers (`quantsim/integer`, `roundel eval --integer`); 16-bit activations have no integer kernels, both")
+    print("compute in float. The float simulation of 8-bit activations does not get there, nor does ONNX Runtime against itself: see below.\n")
+    print("| case | kernels | same top-1 | SQNR | identical outputs |")
+    print("|---|---|---|---|---|")
+    for case, kernels, w in rows:
+        print(f"| {case} | {kernels} | {w['same_top1']:.1%} | {db(w['sqnr'])} | {w['identical']:.2%} |")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     ort = json.loads((folder / "ort.json").read_text())
@@ -18,14 +37,19 @@ def main():
     print("# Interoperation\n")
     print("Written by `table.py`. Each case: 64 calibration images, 128 evaluation images (all of `photos-eval` for MobileNetV2 and")
     print("ResNet18).\n")
-    print("## QDQ exports in ONNX Runtime's integer kernels\n")
+    short(ort)
+    print("\n## QDQ exports in ONNX Runtime's integer kernels\n")
     print("A device computes in whole numbers; ONNX Runtime does with its graph optimisation (QLinearConv, QGemm, QLinearAdd ...), and so does")
     print("`quantsim/integer`, on our own kernels. 4-bit weights lie in 8-bit containers here, for which ONNX Runtime has such kernels.\n")
-    print("| case | same top-1 | SQNR between the two | identical outputs | float simulation, integer form |")
-    print("|---|---|---|---|---|")
+    print("Operators without integer kernels compute in float on both sides, between codes. So does BatchNormalization, which the Fashion")
+    print("networks keep here: there a value next to a tie may go the other way. Seen once, in an earlier calibration of fashion_resnet-w8a8:")
+    print("one of 401,408 outputs of f.2.b1, the first difference between the two, made one of 1280 logits differ by a step (64.6 dB).\n")
+    print("The figures are above; here how far our float simulation is from our integer form.\n")
+    print("| case | float simulation, integer form |")
+    print("|---|---|")
     for r in ort:
         if w := r.get("integer"):
-            print(f"| {r['case']} | {w['same_top1']:.1%} | {db(w['sqnr'])} | {w['identical']:.2%} | {db(w['sqnr_sim'])} |")
+            print(f"| {r['case']} | {db(w['sqnr_sim'])} |")
     print("\n## QDQ exports in ONNX Runtime without graph optimisation\n")
     print("It then computes in float between the pairs, like our simulation. Two float simulations of one network differ where a sum lies so")
     print("close to a tie that the order of its terms decides; each such value moves by one step, and the layers behind amplify it. Proof:")
