@@ -24,6 +24,7 @@ import (
 	"roundel/data"
 	"roundel/internal/atomicfile"
 	"roundel/nn"
+	"roundel/nn/prepare"
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/quantsim"
@@ -63,7 +64,7 @@ var precisions = []precision{
 	{exactName, 8, 8, "default", encoding.SchemeTF},
 }
 
-// exactName is the precision whose scales are powers of two (powersOfTwo).
+// exactName is the precision that leaves rounding no choice (powersOfTwo).
 const exactName = "w8a8_exact"
 
 // result is what measure.json of a case holds.
@@ -101,11 +102,16 @@ func main() {
 	load := flag.String("load", "", "instead: run the simulation of -base with the encodings of this file on x.npy beside it, and write -result")
 	base := flag.String("base", "", "with -load: float model; if it is the same file, a QDQ model to import")
 	res := flag.String("result", "", "with -load: file to write")
+	images := flag.Int("images", 0, "with -load: only so many")
+	vals := flag.String("values", "", "instead: write float activations of -base and their encodings to this folder, for aimet_values.py")
 	flag.Parse()
 	var err error
-	if *load != "" {
-		err = loadAndRun(*load, *base, *res)
-	} else {
+	switch {
+	case *load != "":
+		err = loadAndRun(*load, *base, *res, *images)
+	case *vals != "":
+		err = values(*base, *vals)
+	default:
 		err = run(o)
 	}
 	if err != nil {
@@ -142,6 +148,11 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 	g, err := convert.ToGraph(base)
 	if err != nil {
 		return nil, err
+	}
+	if p.name == exactName { // every layer gets a bias
+		if g, _, err = prepare.Apply(context.Background(), g, prepare.DefaultConfig()); err != nil {
+			return nil, err
+		}
 	}
 	pre, err := data.ParsePreprocess(n.preprocess)
 	if err != nil {
@@ -330,46 +341,4 @@ func batches(path string, o data.Options, input string, n, size int) ([]map[stri
 		out = append(out, map[string]tensor.Any{input: tensor.From(all, shape...)})
 	}
 	return out, nil
-}
-
-// loadAndRun simulates a model with the encodings of another tool, or a QDQ model that it made.
-func loadAndRun(path, base, result string) error {
-	var s *quantsim.Sim
-	m, err := onnx.Read(base)
-	if err != nil {
-		return err
-	}
-	if path == base {
-		if s, _, err = export.Import(m, quantsim.DefaultConfig()); err != nil {
-			return err
-		}
-	} else if s, err = loaded(m, path); err != nil {
-		return err
-	}
-	x, err := data.ReadNpy(filepath.Join(filepath.Dir(base), "x.npy"))
-	if err != nil {
-		return err
-	}
-	g := s.Graph()
-	out, err := s.Forward(context.Background(), map[string]tensor.Any{g.Inputs[0].Name: x})
-	if err != nil {
-		return err
-	}
-	return data.WriteNpy(result, out[g.Outputs[0].Name])
-}
-
-func loaded(m *onnx.Model, path string) (*quantsim.Sim, error) {
-	g, err := convert.ToGraph(m)
-	if err != nil {
-		return nil, err
-	}
-	s, err := quantsim.New(g, quantsim.DefaultConfig())
-	if err != nil {
-		return nil, err
-	}
-	f, err := encoding.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return s, s.LoadEncodings(f, quantsim.LoadOptions{Reconfigure: true})
 }

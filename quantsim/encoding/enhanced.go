@@ -160,7 +160,7 @@ func (h *histogram) saturation(from, to int, mid float64) float64 {
 	a, b := h.bins[from].moments, h.bins[to].moments
 	p, first, second := b[0]-a[0], b[1]-a[1], b[2]-a[2]
 	sum := second - float64(2*mid*first) + float64(float64(mid*mid)*p)
-	slack := 1e-11 * (h.bins[len(h.bins)-1].moments[2] + float64(mid*mid))
+	slack := float64(1e-11 * (h.bins[len(h.bins)-1].moments[2] + float64(mid*mid)))
 	return max(0, saturationWeight*(sum-slack))
 }
 

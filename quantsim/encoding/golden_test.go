@@ -50,11 +50,11 @@ func (r row) method(t *testing.T) encoding.Method {
 }
 
 // tally counts encodings that agree, by scheme.
-type tally map[string]*[3]int // same, neighbouring candidate, different
+type tally map[string]*[4]int // same, neighbouring candidate, different, by intent
 
-func (c tally) at(scheme string) *[3]int {
+func (c tally) at(scheme string) *[4]int {
 	if c[scheme] == nil {
-		c[scheme] = new([3]int)
+		c[scheme] = new([4]int)
 	}
 	return c[scheme]
 }
@@ -134,9 +134,9 @@ func TestGoldenCalibration(t *testing.T) {
 		})
 	}
 	for s, c := range total {
-		t.Logf("%-12s %d equal, %d neighbouring candidate, %d different", s, c[0], c[1], c[2])
+		t.Logf("%-12s %d equal, %d neighbouring candidate, %d different, %d otherwise by intent", s, c[0], c[1], c[2], c[3])
 	}
-	if c := total["tf_enhanced"]; c != nil && float64(c[0]) < 0.98*float64(c[0]+c[1]+c[2]) {
+	if c := total["tf_enhanced"]; c != nil && float64(c[0]) < 0.995*float64(c[0]+c[1]+c[2]) {
 		t.Errorf("tf_enhanced: only %d of %d are the same candidate", c[0], c[0]+c[1]+c[2])
 	}
 }
@@ -150,10 +150,10 @@ func compare(t *testing.T, total tally, r row, i int, e *encoding.Encoding, torc
 	switch {
 	case r.Scheme == "tf_enhanced" && r.Strict && want == e.Offset[i]-1 && near(r.Scale[i], 2/(e.Steps()+1), 1e-9):
 		// An all-zero tensor: the reference gives it the grid of [-1, 1] that is not strict; ours is.
-		c[1]++
+		c[3]++
 	case torch && r.Bitwidth == 16 && math.Abs(want-e.Offset[i]) == 1 && near(e.Scale[i], r.Scale[i], 1e-5):
 		// torch divides in float32, whose spacing at 37158.5 is 1/256.
-		c[1]++
+		c[3]++
 	case near(e.Scale[i], r.Scale[i], 1e-5) && e.Offset[i] == want:
 		c[0]++
 	case r.Scheme == "tf_enhanced" && near(e.Scale[i], r.Scale[i], 0.2):
