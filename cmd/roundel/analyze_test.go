@@ -102,11 +102,29 @@ func TestAnalyzeExported(t *testing.T) {
 	if code != 0 {
 		t.Fatal(stderr)
 	}
-	if a := readAnalysis(t, at("a.json")); a.EvalSamples != 8 || len(a.Layers) < 10 || !(*a.OutputSQNR > 15) {
+	a := readAnalysis(t, at("a.json"))
+	if a.EvalSamples != 8 || len(a.Layers) < 10 || !(*a.OutputSQNR > 15) {
 		t.Errorf("%d samples, %d layers, %v dB", a.EvalSamples, len(a.Layers), *a.OutputSQNR)
 	}
 	if !strings.Contains(stderr, "one by one") {
 		t.Errorf("no progress: %s", stderr)
+	}
+	// What was exported passes check; with a name of another model it does not.
+	code, stdout, stderr := cli(t, "check", at("out/model_w4a8.onnx"), at("out/model_w4a8.encodings"))
+	if code != 0 || !strings.Contains(stdout, "encodings describe") || strings.Contains(stdout, "error:") {
+		t.Errorf("check: code %d, %s%s", code, stdout, stderr)
+	}
+	b, err := os.ReadFile(at("out/model_w4a8.encodings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := a.Ranges[0].Tensor
+	if err := os.WriteFile(at("other.encodings"), []byte(strings.ReplaceAll(string(b), `"`+name+`"`, `"elsewhere"`)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr = cli(t, "check", at("out/model_w4a8.onnx"), at("other.encodings"))
+	if code != exitFailure || !strings.Contains(stdout, `error: name: "elsewhere"`) || !strings.Contains(stderr, "does not describe") {
+		t.Errorf("check of other names: code %d, %s%s", code, stdout, stderr)
 	}
 }
 
