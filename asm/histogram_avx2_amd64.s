@@ -40,7 +40,7 @@ GLOBL histmask_avx2<>(SB), RODATA|NOPTR, $128
 
 // func histogramF32_avx2(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 // Requires: AVX, AVX2, CMOV
-TEXT ·histogramF32_avx2(SB), $2112-60
+TEXT ·histogramF32_avx2(SB), $1088-60
 	LEAQ         (SP), R12
 	ADDQ         $+63, R12
 	ANDQ         $-64, R12
@@ -50,83 +50,147 @@ TEXT ·histogramF32_avx2(SB), $2112-60
 	VBROADCASTSS perUnit+48(FP), Y14
 	VBROADCASTSS first+52(FP), Y13
 	VBROADCASTSS last+56(FP), Y12
+	SHRQ         $0x04, CX
+	JZ           done
+	MOVQ         $+8, R15
+	CMPQ         CX, R15
+	CMOVQLT      CX, R15
+	SUBQ         R15, CX
+	MOVQ         R15, R13
+	XORQ         DX, DX
+	XORQ         BX, BX
 
-next:
-	TESTQ   CX, CX
-	JZ      done
-	MOVQ    $+512, BX
-	CMPQ    CX, BX
-	CMOVQLT CX, BX
-	SUBQ    BX, CX
-	LEAQ    (R12)(BX*4), BX
-	MOVQ    R12, DX
-
-bins:
+first:
 	VMOVUPS    (SI), Y0
 	VMULPS     Y14, Y0, Y0
 	VROUNDPS   $0x09, Y0, Y0
 	VCVTTPS2DQ Y0, Y0
 	VPSUBD     Y13, Y0, Y0
 	VPMINUD    Y12, Y0, Y0
-	VMOVUPS    Y0, (DX)
+	VMOVUPS    Y0, (R12)(DX*1)
 	VMOVUPS    32(SI), Y1
 	VMULPS     Y14, Y1, Y1
 	VROUNDPS   $0x09, Y1, Y1
 	VCVTTPS2DQ Y1, Y1
 	VPSUBD     Y13, Y1, Y1
 	VPMINUD    Y12, Y1, Y1
-	VMOVUPS    Y1, 32(DX)
+	VMOVUPS    Y1, 32(R12)(DX*1)
 	ADDQ       $+64, SI
 	ADDQ       $+64, DX
-	CMPQ       DX, BX
-	JLT        bins
-	MOVQ       R12, DX
+	ANDQ       $+1023, DX
+	DECQ       R13
+	JNZ        first
+	TESTQ      CX, CX
+	JZ         last
 
-counts:
-	MOVQ (DX), R8
+both:
+	VMOVUPS    (SI), Y0
+	VMULPS     Y14, Y0, Y0
+	VROUNDPS   $0x09, Y0, Y0
+	VCVTTPS2DQ Y0, Y0
+	VPSUBD     Y13, Y0, Y0
+	VPMINUD    Y12, Y0, Y0
+	VMOVUPS    Y0, (R12)(DX*1)
+	VMOVUPS    32(SI), Y1
+	VMULPS     Y14, Y1, Y1
+	VROUNDPS   $0x09, Y1, Y1
+	VCVTTPS2DQ Y1, Y1
+	VPSUBD     Y13, Y1, Y1
+	VPMINUD    Y12, Y1, Y1
+	VMOVUPS    Y1, 32(R12)(DX*1)
+	ADDQ       $+64, SI
+	ADDQ       $+64, DX
+	ANDQ       $+1023, DX
+	MOVQ       (R12)(BX*1), R8
+	MOVL       R8, AX
+	SHRQ       $0x20, R8
+	INCL       (DI)(AX*4)
+	INCL       8512(DI)(R8*4)
+	MOVQ       8(R12)(BX*1), R9
+	MOVL       R9, AX
+	SHRQ       $0x20, R9
+	INCL       17024(DI)(AX*4)
+	INCL       25536(DI)(R9*4)
+	MOVQ       16(R12)(BX*1), R10
+	MOVL       R10, AX
+	SHRQ       $0x20, R10
+	INCL       (DI)(AX*4)
+	INCL       8512(DI)(R10*4)
+	MOVQ       24(R12)(BX*1), R11
+	MOVL       R11, AX
+	SHRQ       $0x20, R11
+	INCL       17024(DI)(AX*4)
+	INCL       25536(DI)(R11*4)
+	MOVQ       32(R12)(BX*1), R8
+	MOVL       R8, AX
+	SHRQ       $0x20, R8
+	INCL       (DI)(AX*4)
+	INCL       8512(DI)(R8*4)
+	MOVQ       40(R12)(BX*1), R9
+	MOVL       R9, AX
+	SHRQ       $0x20, R9
+	INCL       17024(DI)(AX*4)
+	INCL       25536(DI)(R9*4)
+	MOVQ       48(R12)(BX*1), R10
+	MOVL       R10, AX
+	SHRQ       $0x20, R10
+	INCL       (DI)(AX*4)
+	INCL       8512(DI)(R10*4)
+	MOVQ       56(R12)(BX*1), R11
+	MOVL       R11, AX
+	SHRQ       $0x20, R11
+	INCL       17024(DI)(AX*4)
+	INCL       25536(DI)(R11*4)
+	ADDQ       $+64, BX
+	ANDQ       $+1023, BX
+	DECQ       CX
+	JNZ        both
+
+last:
+	MOVQ (R12)(BX*1), R8
 	MOVL R8, AX
 	SHRQ $0x20, R8
 	INCL (DI)(AX*4)
 	INCL 8512(DI)(R8*4)
-	MOVQ 8(DX), R9
+	MOVQ 8(R12)(BX*1), R9
 	MOVL R9, AX
 	SHRQ $0x20, R9
 	INCL 17024(DI)(AX*4)
 	INCL 25536(DI)(R9*4)
-	MOVQ 16(DX), R10
+	MOVQ 16(R12)(BX*1), R10
 	MOVL R10, AX
 	SHRQ $0x20, R10
 	INCL (DI)(AX*4)
 	INCL 8512(DI)(R10*4)
-	MOVQ 24(DX), R11
+	MOVQ 24(R12)(BX*1), R11
 	MOVL R11, AX
 	SHRQ $0x20, R11
 	INCL 17024(DI)(AX*4)
 	INCL 25536(DI)(R11*4)
-	MOVQ 32(DX), R8
+	MOVQ 32(R12)(BX*1), R8
 	MOVL R8, AX
 	SHRQ $0x20, R8
 	INCL (DI)(AX*4)
 	INCL 8512(DI)(R8*4)
-	MOVQ 40(DX), R9
+	MOVQ 40(R12)(BX*1), R9
 	MOVL R9, AX
 	SHRQ $0x20, R9
 	INCL 17024(DI)(AX*4)
 	INCL 25536(DI)(R9*4)
-	MOVQ 48(DX), R10
+	MOVQ 48(R12)(BX*1), R10
 	MOVL R10, AX
 	SHRQ $0x20, R10
 	INCL (DI)(AX*4)
 	INCL 8512(DI)(R10*4)
-	MOVQ 56(DX), R11
+	MOVQ 56(R12)(BX*1), R11
 	MOVL R11, AX
 	SHRQ $0x20, R11
 	INCL 17024(DI)(AX*4)
 	INCL 25536(DI)(R11*4)
-	ADDQ $+64, DX
-	CMPQ DX, BX
-	JLT  counts
-	JMP  next
+	ADDQ $+64, BX
+	ANDQ $+1023, BX
+	DECQ R15
+	JNZ  last
 
 done:
 	VZEROUPPER
@@ -134,7 +198,7 @@ done:
 
 // func histogramOneF32_avx2(counts []uint32, src []float32, perUnit float32, first int32, last uint32)
 // Requires: AVX, AVX2, CMOV
-TEXT ·histogramOneF32_avx2(SB), $2112-60
+TEXT ·histogramOneF32_avx2(SB), $1088-60
 	LEAQ         (SP), R12
 	ADDQ         $+63, R12
 	ANDQ         $-64, R12
@@ -144,83 +208,147 @@ TEXT ·histogramOneF32_avx2(SB), $2112-60
 	VBROADCASTSS perUnit+48(FP), Y14
 	VBROADCASTSS first+52(FP), Y13
 	VBROADCASTSS last+56(FP), Y12
+	SHRQ         $0x04, CX
+	JZ           done
+	MOVQ         $+8, R15
+	CMPQ         CX, R15
+	CMOVQLT      CX, R15
+	SUBQ         R15, CX
+	MOVQ         R15, R13
+	XORQ         DX, DX
+	XORQ         BX, BX
 
-next:
-	TESTQ   CX, CX
-	JZ      done
-	MOVQ    $+512, BX
-	CMPQ    CX, BX
-	CMOVQLT CX, BX
-	SUBQ    BX, CX
-	LEAQ    (R12)(BX*4), BX
-	MOVQ    R12, DX
-
-bins:
+first:
 	VMOVUPS    (SI), Y0
 	VMULPS     Y14, Y0, Y0
 	VROUNDPS   $0x09, Y0, Y0
 	VCVTTPS2DQ Y0, Y0
 	VPSUBD     Y13, Y0, Y0
 	VPMINUD    Y12, Y0, Y0
-	VMOVUPS    Y0, (DX)
+	VMOVUPS    Y0, (R12)(DX*1)
 	VMOVUPS    32(SI), Y1
 	VMULPS     Y14, Y1, Y1
 	VROUNDPS   $0x09, Y1, Y1
 	VCVTTPS2DQ Y1, Y1
 	VPSUBD     Y13, Y1, Y1
 	VPMINUD    Y12, Y1, Y1
-	VMOVUPS    Y1, 32(DX)
+	VMOVUPS    Y1, 32(R12)(DX*1)
 	ADDQ       $+64, SI
 	ADDQ       $+64, DX
-	CMPQ       DX, BX
-	JLT        bins
-	MOVQ       R12, DX
+	ANDQ       $+1023, DX
+	DECQ       R13
+	JNZ        first
+	TESTQ      CX, CX
+	JZ         last
 
-counts:
-	MOVQ (DX), R8
+both:
+	VMOVUPS    (SI), Y0
+	VMULPS     Y14, Y0, Y0
+	VROUNDPS   $0x09, Y0, Y0
+	VCVTTPS2DQ Y0, Y0
+	VPSUBD     Y13, Y0, Y0
+	VPMINUD    Y12, Y0, Y0
+	VMOVUPS    Y0, (R12)(DX*1)
+	VMOVUPS    32(SI), Y1
+	VMULPS     Y14, Y1, Y1
+	VROUNDPS   $0x09, Y1, Y1
+	VCVTTPS2DQ Y1, Y1
+	VPSUBD     Y13, Y1, Y1
+	VPMINUD    Y12, Y1, Y1
+	VMOVUPS    Y1, 32(R12)(DX*1)
+	ADDQ       $+64, SI
+	ADDQ       $+64, DX
+	ANDQ       $+1023, DX
+	MOVQ       (R12)(BX*1), R8
+	MOVL       R8, AX
+	SHRQ       $0x20, R8
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R8*4)
+	MOVQ       8(R12)(BX*1), R9
+	MOVL       R9, AX
+	SHRQ       $0x20, R9
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R9*4)
+	MOVQ       16(R12)(BX*1), R10
+	MOVL       R10, AX
+	SHRQ       $0x20, R10
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R10*4)
+	MOVQ       24(R12)(BX*1), R11
+	MOVL       R11, AX
+	SHRQ       $0x20, R11
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R11*4)
+	MOVQ       32(R12)(BX*1), R8
+	MOVL       R8, AX
+	SHRQ       $0x20, R8
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R8*4)
+	MOVQ       40(R12)(BX*1), R9
+	MOVL       R9, AX
+	SHRQ       $0x20, R9
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R9*4)
+	MOVQ       48(R12)(BX*1), R10
+	MOVL       R10, AX
+	SHRQ       $0x20, R10
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R10*4)
+	MOVQ       56(R12)(BX*1), R11
+	MOVL       R11, AX
+	SHRQ       $0x20, R11
+	INCL       (DI)(AX*4)
+	INCL       (DI)(R11*4)
+	ADDQ       $+64, BX
+	ANDQ       $+1023, BX
+	DECQ       CX
+	JNZ        both
+
+last:
+	MOVQ (R12)(BX*1), R8
 	MOVL R8, AX
 	SHRQ $0x20, R8
 	INCL (DI)(AX*4)
 	INCL (DI)(R8*4)
-	MOVQ 8(DX), R9
+	MOVQ 8(R12)(BX*1), R9
 	MOVL R9, AX
 	SHRQ $0x20, R9
 	INCL (DI)(AX*4)
 	INCL (DI)(R9*4)
-	MOVQ 16(DX), R10
+	MOVQ 16(R12)(BX*1), R10
 	MOVL R10, AX
 	SHRQ $0x20, R10
 	INCL (DI)(AX*4)
 	INCL (DI)(R10*4)
-	MOVQ 24(DX), R11
+	MOVQ 24(R12)(BX*1), R11
 	MOVL R11, AX
 	SHRQ $0x20, R11
 	INCL (DI)(AX*4)
 	INCL (DI)(R11*4)
-	MOVQ 32(DX), R8
+	MOVQ 32(R12)(BX*1), R8
 	MOVL R8, AX
 	SHRQ $0x20, R8
 	INCL (DI)(AX*4)
 	INCL (DI)(R8*4)
-	MOVQ 40(DX), R9
+	MOVQ 40(R12)(BX*1), R9
 	MOVL R9, AX
 	SHRQ $0x20, R9
 	INCL (DI)(AX*4)
 	INCL (DI)(R9*4)
-	MOVQ 48(DX), R10
+	MOVQ 48(R12)(BX*1), R10
 	MOVL R10, AX
 	SHRQ $0x20, R10
 	INCL (DI)(AX*4)
 	INCL (DI)(R10*4)
-	MOVQ 56(DX), R11
+	MOVQ 56(R12)(BX*1), R11
 	MOVL R11, AX
 	SHRQ $0x20, R11
 	INCL (DI)(AX*4)
 	INCL (DI)(R11*4)
-	ADDQ $+64, DX
-	CMPQ DX, BX
-	JLT  counts
-	JMP  next
+	ADDQ $+64, BX
+	ANDQ $+1023, BX
+	DECQ R15
+	JNZ  last
 
 done:
 	VZEROUPPER

@@ -193,3 +193,26 @@ run_scaling() {
 	} >"$tmp/body"
 	section scaling "Scaling" <"$tmp/body"
 }
+
+# 3 minutes
+run_cost() {
+	build cost bench/cost
+	m=mobilenet_v2
+	n=$((rounds < 5 ? rounds : 5))
+	{
+		cat <<-'EOF'
+			MobileNetV2, W8A8, per-channel weights, batches of 32 photos: multiples of the time of the float network on the same photos with as
+			many threads, medians of turns. Calibration is the whole of `ComputeEncodings`, with the encodings of 3.5 million weights, which take the
+			same time however many photos follow; the first batch runs twice, to fix the bins. Wanted: simulation 1.3, calibration with tf_enhanced 2.
+		EOF
+		echo
+		"$tmp/cost" -shared "$shared" -model $m -threads "$THREADS" -rounds "$n"
+		if has aimet_onnx; then
+			mkdir -p "$tmp/batches"
+			"$tmp/cost" -shared "$shared" -model $m -samples 64 -write "$tmp/batches"
+			"$PYTHON" bench/peers/aimet_cost.py "$shared/models/$m.onnx" "$tmp/batches" "$(cpus)" 2>/dev/null | grep '^|'
+			printf '\nAIMET: one calibration each; its float time is that of ONNX Runtime.\n'
+		fi
+	} >"$tmp/body"
+	section cost "Cost of simulation and calibration" aimet-onnx onnxruntime <"$tmp/body"
+}

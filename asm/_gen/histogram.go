@@ -19,7 +19,8 @@ const (
 	histogramTables    = 4    // asm.HistogramTables
 	histogramSize      = 2128 // asm.HistogramSize
 	histogramStep      = 16   // elements of one round
-	histogramBlock     = 512  // elements of one block
+	histogramRing      = 16   // rounds that the ring holds
+	histogramLead      = 8    // rounds by which bins are ahead of counts
 )
 
 // generateHistogram returns the assembly of the calibration kernels of an x86 instruction set and its stubs.
@@ -40,59 +41,72 @@ func generateHistogram(a isa) ([]file, error) {
 	return []file{{base + ".s", text}, {base + ".go", stubs}}, err
 }
 
-// genHistogram generates the counting of whole rounds of elements: the bins of a block go to memory, from where they are
-// read, two to a register, when they have settled there. Neighbours count in different tables, so that equal ones do not
-// wait for each other.
+// genHistogram generates the counting of whole rounds of elements. Their bins go to a ring in memory, from where they are
+// read, two to a register, when they have settled there: while the bins of later elements are computed. Neighbours count
+// in different tables, so that equal ones do not wait for each other.
 func genHistogram(g *gen, name string, tables int) {
 	g.Function(label("%sF32_%s", name, g.name))
 	g.SignatureExpr(histogramSignature)
-	counts, src, n, buf := reg.RDI, reg.RSI, reg.RCX, g.AllocLocal(4*histogramBlock+64)
-	at, block, from := reg.RDX, reg.RBX, reg.R12
-	g.LEAQ(buf, from)
-	g.ADDQ(imm(63), from)
-	g.ANDQ(imm(-64), from)
+	counts, src, left, ring := reg.RDI, reg.RSI, reg.RCX, reg.R12
+	write, read, ahead, lead := reg.RDX, reg.RBX, reg.R13, reg.R15
+	g.LEAQ(g.AllocLocal(4*histogramStep*(histogramRing+1)), ring)
+	g.ADDQ(imm(63), ring)
+	g.ANDQ(imm(-64), ring)
 	g.Load(g.Param("counts").Base(), counts)
 	g.Load(g.Param("src").Base(), src)
-	g.Load(g.Param("src").Len(), n)
+	g.Load(g.Param("src").Len(), left)
 	params("perUnit", "first", "last")(g)
-	g.Label("next")
-	g.TESTQ(n, n)
+	advance := func(at reg.GPPhysical) {
+		g.ADDQ(imm(4*histogramStep), at)
+		g.ANDQ(imm(4*histogramStep*histogramRing-1), at)
+	}
+	bins := func() {
+		for v := range histogramStep / g.lanes {
+			x := g.regs[v]
+			g.VMOVUPS(m(src, 4*g.lanes*v), x)
+			g.binOf(x)
+			g.VMOVUPS(x, mi(ring, 4*g.lanes*v, write, 1))
+		}
+		g.ADDQ(imm(4*histogramStep), src)
+		advance(write)
+	}
+	tally := func() {
+		pairs := []reg.GPPhysical{reg.R8, reg.R9, reg.R10, reg.R11}
+		for i := range histogramStep / 2 {
+			pair := pairs[i%len(pairs)]
+			table := func(of int) int { return of % tables * 4 * histogramSize }
+			g.MOVQ(mi(ring, 8*i, read, 1), pair)
+			g.MOVL(pair.As32(), reg.EAX)
+			g.SHRQ(operand.U8(32), pair)
+			g.INCL(mi(counts, table(2*i), reg.RAX, 4))
+			g.INCL(mi(counts, table(2*i+1), pair, 4))
+		}
+		advance(read)
+	}
+	g.SHRQ(operand.U8(4), left) // rounds
 	g.JZ(operand.LabelRef("done"))
-	g.MOVQ(imm(histogramBlock), block)
-	g.CMPQ(n, block)
-	g.CMOVQLT(n, block)
-	g.SUBQ(block, n)
-	g.LEAQ(mi(from, 0, block, 4), block) // the end
-
-	g.MOVQ(from, at)
-	g.Label("bins")
-	for v := range histogramStep / g.lanes {
-		x := g.regs[v]
-		g.VMOVUPS(m(src, 4*g.lanes*v), x)
-		g.binOf(x)
-		g.VMOVUPS(x, m(at, 4*g.lanes*v))
-	}
-	g.ADDQ(imm(4*histogramStep), src)
-	g.ADDQ(imm(4*histogramStep), at)
-	g.CMPQ(at, block)
-	g.JLT(operand.LabelRef("bins"))
-
-	g.MOVQ(from, at)
-	g.Label("counts")
-	pairs := []reg.GPPhysical{reg.R8, reg.R9, reg.R10, reg.R11}
-	for i := range histogramStep / 2 {
-		pair := pairs[i%len(pairs)]
-		table := func(of int) int { return of % tables * 4 * histogramSize }
-		g.MOVQ(m(at, 8*i), pair)
-		g.MOVL(pair.As32(), reg.EAX)
-		g.SHRQ(operand.U8(32), pair)
-		g.INCL(mi(counts, table(2*i), reg.RAX, 4))
-		g.INCL(mi(counts, table(2*i+1), pair, 4))
-	}
-	g.ADDQ(imm(4*histogramStep), at)
-	g.CMPQ(at, block)
-	g.JLT(operand.LabelRef("counts"))
-	g.JMP(operand.LabelRef("next"))
+	g.MOVQ(imm(histogramLead), lead)
+	g.CMPQ(left, lead)
+	g.CMOVQLT(left, lead)
+	g.SUBQ(lead, left)
+	g.MOVQ(lead, ahead)
+	g.XORQ(write, write)
+	g.XORQ(read, read)
+	g.Label("first")
+	bins()
+	g.DECQ(ahead)
+	g.JNZ(operand.LabelRef("first"))
+	g.TESTQ(left, left)
+	g.JZ(operand.LabelRef("last"))
+	g.Label("both")
+	bins()
+	tally()
+	g.DECQ(left)
+	g.JNZ(operand.LabelRef("both"))
+	g.Label("last")
+	tally()
+	g.DECQ(lead)
+	g.JNZ(operand.LabelRef("last"))
 	g.Label("done")
 	g.end()
 }
