@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from aimet_onnx.quantsim import QuantizationSimModel
+from aimet_onnx.quantsim import QuantizationSimModel, set_blockwise_quantization_for_weights
 
 rng = np.random.default_rng(1)
 
@@ -368,6 +368,17 @@ def feeds(model):
     return out
 
 
+def blocks(folder):
+    """Block-wise encodings of the weights that blocks of a size divide, as files of two versions."""
+    for size in (2, 3, 5, 7):
+        model = onnx.load(str(folder / "orientations.onnx"))
+        sim = QuantizationSimModel(model, param_type="int4", activation_type="int8", config_file="default", providers=["CPUExecutionProvider"])
+        set_blockwise_quantization_for_weights(sim, ["Conv", "ConvTranspose", "Gemm", "MatMul"], 4, True, size, strict=False)
+        sim.compute_encodings([feeds(model)])
+        for version in ("1.0.0", "2.0.0"):
+            sim.export(str(folder), f"blocks{size}_{version}", export_model=False, encoding_version=version)
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
@@ -388,6 +399,7 @@ def main():
             sim.compute_encodings([feeds(model)])
             result[f"{config} {activations}"] = dump(sim)
         (folder / f"{make.__name__}.json").write_text(json.dumps(result, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+    blocks(folder)
 
 
 if __name__ == "__main__":
