@@ -198,7 +198,7 @@ run_scaling() {
 run_cost() {
 	build cost bench/cost
 	m=mobilenet_v2
-	n=$((rounds < 5 ? rounds : 5))
+	n=$((rounds < 3 ? rounds : 3))
 	{
 		cat <<-'EOF'
 			MobileNetV2, W8A8, per-channel weights, batches of 32 photos: multiples of the time of the float network on the same photos with as
