@@ -200,6 +200,37 @@ func TestSetAndFreezeEveryFile(t *testing.T) {
 	}
 }
 
+// TestSetAndFreezeRefuses: what does not fit the model is an error, and then nothing is frozen.
+func TestSetAndFreezeRefuses(t *testing.T) {
+	source := smallSim(t, "every_rule", DefaultConfig(), nil)
+	calibrateRamp(t, source, 1)
+	f, err := source.Encodings(EncodingsOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		edit func(*encoding.Entry)
+		want string
+	}{
+		"name":       {func(e *encoding.Entry) { e.Name = "c9.weight" }, `"c9.weight" of the file is not one of the model`},
+		"activation": {func(e *encoding.Entry) { e.Name = "a" }, `"a" of the file is not one of the model`},
+		"channels":   {func(e *encoding.Entry) { e.Scale, e.Offset, e.Min, e.Max = e.Scale[:3], e.Offset[:3], nil, nil }, `"c1.weight"`},
+	} {
+		bad := scaled(f, "c1.weight", 1)
+		i := slices.IndexFunc(bad.Entries, func(e encoding.Entry) bool { return e.Name == "c1.weight" })
+		c.edit(&bad.Entries[i])
+		s := smallSim(t, "every_rule", DefaultConfig(), nil)
+		if err := s.SetAndFreezeParams(bad); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, n := range s.Tensors() {
+			if st, _ := s.State(n); st.Frozen {
+				t.Errorf("%s: %s was frozen", name, n)
+			}
+		}
+	}
+}
+
 func TestSetPercentile(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Method.Scheme, cfg.ParamMethod.Scheme = encoding.SchemePercentile, encoding.SchemeTF

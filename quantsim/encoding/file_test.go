@@ -100,7 +100,7 @@ func TestSpecBlocks(t *testing.T) {
  "y_scale": [[0.19227, 0.11162, 0.03778], [0.03924, 0.20829, 0.28004]]}]}`
 	shape := tensor.Shape{2, 3}
 	var got []*encoding.Encoding
-	for _, text := range []string{one, two} {
+	for _, text := range []string{one, two, strings.Replace(two, "2.0.0", "2.1.0", 1)} {
 		f, err := encoding.Parse("mem", []byte(text))
 		if err != nil {
 			t.Fatal(err)
@@ -111,8 +111,8 @@ func TestSpecBlocks(t *testing.T) {
 		}
 		got = append(got, e)
 	}
-	if d := cmp.Diff(got[0], got[1]); d != "" {
-		t.Errorf("1.0.0 and 2.0.0 differ:\n%s", d)
+	if d := cmp.Diff(got[0], got[1]) + cmp.Diff(got[1], got[2]); d != "" {
+		t.Errorf("1.0.0, 2.0.0 and 2.1.0 differ:\n%s", d)
 	}
 	var b bytes.Buffer
 	f := &encoding.File{Entries: []encoding.Entry{{Name: "g", Kind: encoding.Param, Shape: shape, Encoding: got[0]}}}
