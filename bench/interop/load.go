@@ -127,13 +127,15 @@ func values(base, dir string) error {
 	return writeValues(dir, names, batches)
 }
 
-// valueGrids are the grids and schemes that values tries on every tensor.
-var valueGrids = []struct {
+// valueGrid is a grid and a scheme that values tries on every tensor.
+type valueGrid struct {
 	Bits       int
 	Symmetric  bool
 	Scheme     string
 	Percentile float64
-}{
+}
+
+var valueGrids = []valueGrid{
 	{8, false, "min_max", 0}, {16, false, "min_max", 0}, {8, true, "min_max", 0},
 	{8, false, "tf_enhanced", 0}, {16, false, "tf_enhanced", 0}, {4, false, "tf_enhanced", 0}, {8, true, "tf_enhanced", 0},
 	{8, false, "percentile", 99.9},
@@ -141,11 +143,10 @@ var valueGrids = []struct {
 
 // value is one encoding of one tensor.
 type value struct {
-	Tensor, Scheme string
-	Index, Bits    int
-	Symmetric      bool
-	Percentile     float64
-	Scale, Offset  float64
+	Tensor string
+	Index  int
+	valueGrid
+	Scale, Offset float64
 }
 
 func writeValues(dir string, names []string, batches []map[string]tensor.Any) error {
@@ -158,20 +159,19 @@ func writeValues(dir string, names []string, batches []map[string]tensor.Any) er
 			}
 			grid := encoding.Grid{Bits: v.Bits, Symmetric: v.Symmetric, Axis: encoding.PerTensor}
 			a, err := encoding.NewAnalyzer(name, grid, encoding.Method{Scheme: scheme, Percentile: v.Percentile})
+			for _, b := range batches {
+				if x := b[name].(*tensor.Dense[float32]); err == nil {
+					err = a.Observe(x.Data(), x.Shape())
+				}
+			}
 			if err != nil {
 				return err
-			}
-			for _, b := range batches {
-				x := b[name].(*tensor.Dense[float32])
-				if err := a.Observe(x.Data(), x.Shape()); err != nil {
-					return err
-				}
 			}
 			e, err := a.Encoding()
 			if err != nil {
 				return err
 			}
-			out = append(out, value{name, v.Scheme, i, v.Bits, v.Symmetric, v.Percentile, e.Scale[0], e.Offset[0]})
+			out = append(out, value{name, i, v, e.Scale[0], e.Offset[0]})
 		}
 	}
 	return atomicfile.Write(filepath.Join(dir, "values.json"), func(w io.Writer) error { return json.NewEncoder(w).Encode(out) })
