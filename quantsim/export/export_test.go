@@ -279,14 +279,14 @@ func TestOtherTypesAndBlocks(t *testing.T) {
 				return // the lowest code of the type exists in QDQ
 			}
 			mustEqual(t, "QDQ", got, want)
-			if strings.Contains(name, "float16") {
-				return // Cast pairs are not read back
-			}
-			back, _, err := export.Import(q, s.Config())
+			back, float, err := export.Import(q, s.Config())
 			if err != nil {
 				t.Fatal(err)
 			}
 			mustEqual(t, "imported", forward(t, back, feeds), want)
+			if i := slices.IndexFunc(float.Graph.Nodes, func(n *onnx.Node) bool { return n.OpType == "Cast" }); i >= 0 {
+				t.Errorf("a Cast is left: %s", float.Graph.Nodes[i].Name)
+			}
 		})
 	}
 }
@@ -418,6 +418,35 @@ func TestImportErrors(t *testing.T) {
 	}
 	if _, err := quantsim.New(mustGraph(t, q), quantsim.DefaultConfig()); err == nil || !strings.Contains(err.Error(), "QDQ") {
 		t.Errorf("a simulation of a QDQ model: %v", err)
+	}
+}
+
+// TestCastsThatCompute: Casts between which the model computes, or of whole numbers, are no quantizers; a plain pair is one.
+func TestCastsThatCompute(t *testing.T) {
+	cast := func(in, out string, to onnx.DataType) *onnx.Node {
+		return &onnx.Node{Name: out, OpType: "Cast", Inputs: []string{in}, Outputs: []string{out}, Attributes: []*onnx.Attribute{onnx.IntAttr("to", int64(to))}}
+	}
+	value := func(name string, t onnx.DataType) *onnx.ValueInfo {
+		return &onnx.ValueInfo{Name: name, Type: onnx.NewTensorType(t, 4)}
+	}
+	m := &onnx.Model{IRVersion: 8, OpsetImport: []*onnx.OpsetID{{Version: 17}}, Graph: &onnx.Graph{
+		Inputs:  []*onnx.ValueInfo{value("a", onnx.Float), value("b", onnx.Int64), value("c", onnx.Float)},
+		Outputs: []*onnx.ValueInfo{value("y", onnx.Float), value("b_wide", onnx.Float), value("z", onnx.Float)},
+		Nodes: []*onnx.Node{
+			cast("a", "a_half", onnx.Float16), {Name: "n", OpType: "Neg", Inputs: []string{"a_half"}, Outputs: []string{"n"}}, cast("n", "y", onnx.Float),
+			cast("b", "b_half", onnx.Float16), cast("b_half", "b_wide", onnx.Float),
+			cast("c", "c_half", onnx.BFloat16), cast("c_half", "c_wide", onnx.Float), {Name: "z", OpType: "Neg", Inputs: []string{"c_wide"}, Outputs: []string{"z"}},
+		},
+	}}
+	float, f, err := export.FromQDQ(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Entries) != 1 || f.Entries[0].Name != "c" || f.Entries[0].Type != encoding.BFloat16 {
+		t.Errorf("entries: %+v", f.Entries)
+	}
+	if n := len(float.Graph.Nodes); n != 6 {
+		t.Errorf("%d nodes are left, want 6", n)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"roundel/nn"
 	"roundel/onnx"
 	"roundel/onnx/convert"
 	"roundel/quantsim"
@@ -24,18 +25,22 @@ func Quantized(m *onnx.Model) bool {
 // FromQDQ takes a QDQ model apart: it returns the float model without the pairs, and
 // their encodings. Integer weights become floats on their grid, under the name they had
 // before ToQDQ (or another tool that appends _q or _quantized). int32 biases become
-// floats and have an entry of 32 bits. m is not changed.
+// floats and have an entry of 32 bits. A float32 value that goes through a Cast to float16
+// or bfloat16 and back has an entry of that type. m is not changed.
 //
 // It is an error if a QuantizeLinear is not followed by its DequantizeLinear only, or a
 // scale or zero point is not a constant: then the model computes on integers.
 func FromQDQ(m *onnx.Model) (*onnx.Model, *encoding.File, error) {
-	r := &qdqReader{editor: newEditor(m), f: &encoding.File{Package: Producer}, dq: map[string][]int{}, readers: map[string]int{}}
+	r := &qdqReader{whole: m, editor: newEditor(m), f: &encoding.File{Package: Producer}, dq: map[string][]int{}, widen: map[string][]int{}, readers: map[string]int{}}
 	for i, n := range r.m.Graph.Nodes {
 		for _, in := range n.Inputs {
 			r.readers[in]++
 		}
-		if n.OpType == "DequantizeLinear" && len(n.Inputs) > 0 {
+		switch {
+		case n.OpType == "DequantizeLinear" && len(n.Inputs) > 0:
 			r.dq[n.Inputs[0]] = append(r.dq[n.Inputs[0]], i)
+		case castTo(n) == onnx.Float:
+			r.widen[n.Inputs[0]] = append(r.widen[n.Inputs[0]], i)
 		}
 	}
 	var errs []error
@@ -44,6 +49,8 @@ func FromQDQ(m *onnx.Model) (*onnx.Model, *encoding.File, error) {
 		switch n.OpType {
 		case "QuantizeLinear":
 			err = r.pair(i, n)
+		case "Cast":
+			err = r.casts(i, n)
 		case "DequantizeLinear":
 			if t, _ := r.m.Graph.FindConstant(n.Inputs[0]); t != nil {
 				err = r.stored(i, n, t)
@@ -68,8 +75,11 @@ func FromQDQ(m *onnx.Model) (*onnx.Model, *encoding.File, error) {
 
 type qdqReader struct {
 	*editor
+	whole   *onnx.Model
+	types   map[string]nn.Type // of its values, when first needed
 	f       *encoding.File
 	dq      map[string][]int // DequantizeLinear nodes by their input
+	widen   map[string][]int // Cast nodes to float32 by their input
 	readers map[string]int
 	gone    []string // scales and zero points, perhaps unused now
 }
@@ -91,6 +101,46 @@ func (r *qdqReader) pair(at int, q *onnx.Node) error {
 		from = clip.Inputs[0]
 		r.m.Graph.Nodes[c] = &onnx.Node{}
 	}
+	return r.remove(at, back, from, e)
+}
+
+// castTo returns the type that a Cast makes, Undefined for other nodes.
+func castTo(n *onnx.Node) onnx.DataType {
+	if a := n.Attribute("to"); n.OpType == "Cast" && a != nil && len(n.Inputs) == 1 {
+		return onnx.DataType(a.I)
+	}
+	return onnx.Undefined
+}
+
+// casts removes a Cast of a float32 value to a shorter type if nothing but Casts back to float32 follow.
+func (r *qdqReader) casts(at int, n *onnx.Node) error {
+	t := map[onnx.DataType]encoding.DataType{onnx.Float16: encoding.Float16, onnx.BFloat16: encoding.BFloat16}[castTo(n)]
+	if t == encoding.Int {
+		return nil
+	}
+	back := r.widen[n.Outputs[0]]
+	if len(back) == 0 || len(back) != r.readers[n.Outputs[0]] || r.isOutput(n.Outputs[0]) {
+		return nil // the model computes in that type
+	}
+	if r.types == nil {
+		g, err := convert.ToGraph(r.whole)
+		if err != nil {
+			return err
+		}
+		_ = nn.Infer(g) // what is wrong with the model is said when it is used
+		r.types = g.Types
+		for name, c := range g.Consts {
+			r.types[name] = nn.Type{DType: c.DType()}
+		}
+	}
+	if r.types[n.Inputs[0]].DType != tensor.Float32 {
+		return nil
+	}
+	return r.remove(at, back, n.Inputs[0], &encoding.Encoding{Grid: encoding.Grid{Type: t, Bits: 16, Axis: encoding.PerTensor, BlockAxis: -1}})
+}
+
+// remove takes out node at and those behind it, lets their readers read from, and adds its encoding.
+func (r *qdqReader) remove(at int, back []int, from string, e *encoding.Encoding) error {
 	name := from
 	r.m.Graph.Nodes[at] = &onnx.Node{}
 	for _, i := range back {
@@ -108,7 +158,7 @@ func (r *qdqReader) pair(at int, q *onnx.Node) error {
 		r.rewire(out, from)
 	}
 	kind := encoding.Activation
-	if t, _ := r.m.Graph.FindConstant(from); t != nil && e.Symmetric {
+	if t, _ := r.m.Graph.FindConstant(from); t != nil && (e.Symmetric || e.Type != encoding.Int) {
 		kind = encoding.Param
 	}
 	return r.add(name, kind, e)
@@ -117,7 +167,7 @@ func (r *qdqReader) pair(at int, q *onnx.Node) error {
 // add appends an entry; several pairs on one value must agree.
 func (r *qdqReader) add(name string, kind encoding.Kind, e *encoding.Encoding) error {
 	if old := r.f.Find(name); old != nil {
-		if old.Bits != e.Bits || !slices.Equal(old.Scale, e.Scale) || !slices.Equal(old.Offset, e.Offset) {
+		if old.Type != e.Type || old.Bits != e.Bits || !slices.Equal(old.Scale, e.Scale) || !slices.Equal(old.Offset, e.Offset) {
 			return fmt.Errorf("the value %q is quantized in two ways", name)
 		}
 		return nil
