@@ -30,6 +30,8 @@ run_conv() {
 			One float32 convolution with bias and clamp to [0, 6], 224-pixel networks' shapes, padding included; ONNX Runtime on a model of that
 			one operator. "ort/ours" is its whole run, with its own copies into and out of a blocked layout; "ort op/ours" the
 			operator alone, from its profile (one thread only). Above 1 we are faster. Medians, best in parentheses.
+			3x3 with stride 1 is computed by Winograd's algorithm, with 4/9 of the multiplications (more where tiles are cut); MFLOP
+			counts those of the direct sums, so that "of peak" may be above 1.
 
 		EOF
 		"$tmp/ops" -kind conv -threads "$THREADS" -rounds $rounds -python "$PYTHON"
