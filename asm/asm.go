@@ -100,9 +100,8 @@ type Kernels struct {
 	clampGain gainFunc // see rounding.go
 	clampGrad func(z, y []float32, lo, hi, scale float32)
 	roundStep stepFunc
-	math      mathFuncs                   // see vecmath.go
-	taint     func(src []float32) float32 // see histogram.go
-	peakOps   int                         // floating-point operations per round of peak
+	math      mathFuncs // see vecmath.go
+	peakOps   int       // floating-point operations per round of peak
 }
 
 // Gemm computes one tile, for r < t.Rows and c < t.Cols:
@@ -312,7 +311,7 @@ func (k *Kernels) Peak(n int) (flops float64) {
 }
 
 // Available returns all tables this machine can run, generic first, best last.
-func Available() []Kernels { return withTaint(withMath(withRounding(available()))) }
+func Available() []Kernels { return withMath(withRounding(available())) }
 
 // ByName returns the table of the named instruction set, or an error that lists
 // those this machine can run.

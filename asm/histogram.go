@@ -27,7 +27,7 @@ func (k *Kernels) Histogram(counts []uint32, src []float32, perUnit float32, fir
 
 // Finite reports whether no element is a NaN or an infinity.
 func (k *Kernels) Finite(src []float32) bool {
-	mark := k.taint(src)
+	mark := k.math.taint(src)
 	return mark == mark
 }
 

@@ -21,19 +21,3 @@ func histogram(isa string, counts []uint32, src []float32, width float32, first 
 	}
 	return n
 }
-
-// withTaint adds the kernel of Finite to the tables.
-func withTaint(all []Kernels) []Kernels {
-	for i := range all {
-		k := &all[i]
-		switch k.ISA {
-		case "avx2":
-			k.taint = taintF32_avx2
-		case "avx512":
-			k.taint = taintF32_avx512
-		default:
-			k.taint = taintGeneric
-		}
-	}
-	return all
-}

@@ -17,17 +17,3 @@ func histogram(isa string, counts []uint32, src []float32, width float32, first 
 	}
 	return n
 }
-
-// withTaint adds the kernel of Finite to the tables. That of NEON works on whole vectors; the generic one does the rest.
-func withTaint(all []Kernels) []Kernels {
-	for i := range all {
-		all[i].taint = taintGeneric
-		if all[i].ISA == "neon" {
-			all[i].taint = func(src []float32) float32 {
-				n := len(src) &^ 3
-				return taintF32_neon(src[:n]) + taintGeneric(src[n:])
-			}
-		}
-	}
-	return all
-}

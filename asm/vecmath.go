@@ -9,6 +9,7 @@ import "math"
 type mathFuncs struct {
 	exp, sigmoid, tanh, erf func(dst, src []float32)
 	multiply, divide        func(dst, a, b []float32)
+	taint                   func(src []float32) float32 // see histogram.go
 }
 
 // Exp sets dst[i] = e^src[i], within 1 unit in the last place. dst may be src. It
@@ -42,7 +43,7 @@ func genericMath() mathFuncs {
 		}
 	}
 	return mathFuncs{exp: each(exp1), sigmoid: each(sigmoid1), tanh: each(tanh1), erf: each(erf1),
-		multiply: multiplyGeneric, divide: divideGeneric}
+		multiply: multiplyGeneric, divide: divideGeneric, taint: taintGeneric}
 }
 
 func multiplyGeneric(dst, a, b []float32) {

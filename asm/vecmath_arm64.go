@@ -23,7 +23,11 @@ func withMath(all []Kernels) []Kernels {
 		g := genericMath()
 		if all[i].ISA == "neon" {
 			g = mathFuncs{whole(expF32_neon, g.exp), whole(sigmoidF32_neon, g.sigmoid), whole(tanhF32_neon, g.tanh),
-				whole(erfF32_neon, g.erf), pairs(multiplyF32_neon, g.multiply), pairs(divideF32_neon, g.divide)}
+				whole(erfF32_neon, g.erf), pairs(multiplyF32_neon, g.multiply), pairs(divideF32_neon, g.divide),
+				func(src []float32) float32 {
+					n := len(src) &^ 3
+					return taintF32_neon(src[:n]) + g.taint(src[n:])
+				}}
 		}
 		all[i].math = g
 	}

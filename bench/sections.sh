@@ -198,23 +198,31 @@ run_scaling() {
 
 # 3 minutes
 run_cost() {
-	build cost bench/cost
-	m=mobilenet_v2
+	build interop bench/interop
 	n=$((rounds < 3 ? rounds : 3))
+	case=mobilenet_v2-w8a8
+	cost() { # THREADS PHOTOS SCHEME
+		"$tmp/interop" -shared "$shared" -out "$tmp/cost" -only $case -exact-name -rounds "$n" -workers "$1" -calib "$2" -scheme "$3" -keep-calib |
+			sed "s/^[^ ]* */$1 threads, $2 photos, $3: /"
+	}
 	{
 		cat <<-'EOF'
-			MobileNetV2, W8A8, per-channel weights, batches of 32 photos: multiples of the time of the float network on the same photos with as
-			many threads, medians of turns. Calibration is the whole of `ComputeEncodings`, with the encodings of 3.5 million weights, which take the
-			same time however many photos follow; the first batch runs twice, to fix the bins. Wanted: simulation 1.3, calibration with tf_enhanced 2.
+			MobileNetV2, W8A8, per-channel weights, calibrated in batches of 16 photos, simulated on 128: multiples of the time of the float network on
+			the same photos with as many threads, medians of turns. Calibration is all of `ComputeEncodings`: with 3.5 million weights, which take
+			the same time however many photos follow, and with the first batch twice, to fix the bins. Wanted: simulation 1.3, calibration with tf_enhanced 2.
+
 		EOF
-		echo
-		"$tmp/cost" -shared "$shared" -model $m -threads "$THREADS" -rounds "$n"
+		echo '```'
+		for t in $(echo "$THREADS" | tr , ' '); do
+			cost "$t" 512 tf
+			cost "$t" 512 tf_enhanced
+		done
+		rm -rf "$tmp/cost"
+		cost "$(cpus)" 64 tf_enhanced
 		if has aimet_onnx; then
-			mkdir -p "$tmp/batches"
-			"$tmp/cost" -shared "$shared" -model $m -samples 64 -write "$tmp/batches"
-			"$PYTHON" bench/peers/aimet_cost.py "$shared/models/$m.onnx" "$tmp/batches" "$(cpus)" 2>/dev/null | grep '^|'
-			printf '\nAIMET: one calibration each; its float time is that of ONNX Runtime.\n'
+			"$PYTHON" bench/peers/aimet_cost.py "$tmp/cost/$case" "$(cpus)" 2>/dev/null | grep '^AIMET'
 		fi
+		echo '```'
 	} >"$tmp/body"
 	section cost "Cost of simulation and calibration" aimet-onnx onnxruntime <"$tmp/body"
 }

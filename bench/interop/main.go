@@ -85,6 +85,7 @@ type settings struct {
 	workers           int
 	keepCalib         bool
 	rounds            int
+	scheme            string
 	exactName         bool
 }
 
@@ -98,6 +99,7 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 2, "workers")
 	flag.BoolVar(&o.exactName, "exact-name", false, "-only is the whole name of a case")
 	flag.IntVar(&o.rounds, "rounds", 1, "times are medians of so many")
+	flag.StringVar(&o.scheme, "scheme", "", "calibrate by this scheme, not by that of the case")
 	flag.BoolVar(&o.keepCalib, "keep-calib", false, "write the calibration batches too, for aimet.py")
 	load := flag.String("load", "", "instead: run the simulation of -base with the encodings of this file on x.npy beside it, and write -result")
 	base := flag.String("base", "", "with -load: float model; if it is the same file, a QDQ model to import")
@@ -167,6 +169,11 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 	x, err := batches(filepath.Join(o.shared, n.eval), opt, input, o.eval, o.eval)
 	if err != nil {
 		return nil, err
+	}
+	if o.scheme != "" {
+		if p.scheme, err = encoding.ParseScheme(o.scheme); err != nil {
+			return nil, err
+		}
 	}
 	cfg := quantsim.DefaultConfig()
 	cfg.ParamBits, cfg.OutputBits, cfg.ConfigFile, cfg.Method.Scheme, cfg.Workers = p.params, p.outputs, p.rules, p.scheme, o.workers
