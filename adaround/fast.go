@@ -83,6 +83,7 @@ func (r *fastRun) roundGroups(ctx context.Context) {
 		}
 	}
 	r.setRidge(firstRidge)
+	r.factor()
 	r.eachBlock(func(b *fastBlock, g group) {
 		b.sample()
 		b.predict(func(w *row) []float32 { return w.weight })
@@ -111,9 +112,15 @@ var ridges = [...]float32{1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1, 3}
 // firstRidge is the index in ridges that is tried first, and the only one without held-out positions.
 const firstRidge = 2
 
+// setRidge is to be followed by factor where rounding starts anew.
 func (r *fastRun) setRidge(i int) {
 	for g := range r.groups {
 		r.groups[g].m.setRidge(ridges[i])
+	}
+}
+
+func (r *fastRun) factor() {
+	for g := range r.groups {
 		r.groups[g].f = newFactor(r.groups[g].m, r.pool)
 	}
 }
@@ -134,6 +141,7 @@ func (r *fastRun) chooseRidge(ctx context.Context) {
 		moved := false
 		for i := at + step; i >= 0 && i < len(ridges) && r.p.HeldOut.P > 0 && ctx.Err() == nil; i += step {
 			r.setRidge(i)
+			r.factor()
 			c, l := try()
 			if !(l < loss) {
 				break

@@ -14,6 +14,7 @@ import (
 type gram struct {
 	k     int
 	g     []float32 // [K][K] G = A'A/P + ridge·I
+	diag  []float32 // [K] its diagonal, beside each other
 	means []float32 // [K] of the columns, when they are taken out
 	mean  float32   // of the diagonal, without the ridge
 	ridge float32   // pull towards the float weight
@@ -58,8 +59,10 @@ func columnMeans(a []float32, k int) []float32 {
 // measure sets the mean of the diagonal.
 func (m *gram) measure() {
 	var trace float64
+	m.diag = make([]float32, m.k)
 	for i := range m.k {
-		trace += float64(m.g[i*m.k+i])
+		m.diag[i] = m.g[i*m.k+i]
+		trace += float64(m.diag[i])
 	}
 	m.mean = float32(trace / float64(m.k))
 }
@@ -72,7 +75,8 @@ func (m *gram) setRidge(share float32) {
 		ridge = 1
 	}
 	for i := range m.k {
-		m.g[i*m.k+i] += ridge - m.ridge
+		m.diag[i] += ridge - m.ridge
+		m.g[i*m.k+i] = m.diag[i]
 	}
 	m.ridge = ridge
 }

@@ -130,7 +130,7 @@ func (r *run) solverBytes(l *layer) int64 {
 	case depthwise:
 		return total + workers*4*positions*(k+7)
 	}
-	total += g*(8*k*k+4*pairPartners*k) + max(4*positions*k, workers*(3*block+12*k*fastBlockOuts)) // columns packed for a product, or blocks
+	total += g*(8*k*k+8*pairPartners*k) + max(4*positions*k, workers*(3*block+12*k*fastBlockOuts)) // columns packed for a product, or blocks
 	if l.act.Kind != ActIdentity {
 		total += 4*positions*k*g + workers*4*block // transposed columns, and the rows of the polish
 	}

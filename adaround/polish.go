@@ -187,7 +187,7 @@ type polishTry struct {
 
 // estimate is the change of the loss by a flip of column c with a share of the local curvature.
 func (t *polishTry) estimate(c int, share float32) float32 {
-	return gain(t.state.step(c), t.res[c], share*t.active*t.m.g[c*t.m.k+c])
+	return gain(t.state.step(c), t.res[c], share*t.active*t.m.diag[c])
 }
 
 // partner returns the column whose flip together with that of c promises most, or -1.
@@ -198,12 +198,13 @@ func (t *polishTry) partner(c int, near *neighbourhood) int {
 		return -1
 	}
 	best, partner := float32(0), -1
-	for _, j := range near.of(c) {
+	values := near.values[c*near.count:][:near.count]
+	for at, j := range near.of(c) {
 		e := t.state.step(int(j))
 		if e == 0 {
 			continue
 		}
-		both := own + t.estimate(int(j), 1) + float32(2*t.active*float32(d*e)*t.m.g[c*t.m.k+int(j)])
+		both := own + t.estimate(int(j), 1) + float32(2*t.active*float32(d*e)*values[at])
 		if both < best {
 			best, partner = both, int(j)
 		}

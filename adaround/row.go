@@ -170,7 +170,7 @@ func (r *row) sweep(m *gram, res []float32, k *asm.Kernels) bool {
 		flips := 0
 		for i := range r.x {
 			d := r.step(i)
-			diag := m.g[i*m.k+i]
+			diag := m.diag[i]
 			if d != 0 && gain(d, res[i], diag) < -1e-6*float32(d*d)*diag {
 				r.flip(i, d, m, res, k)
 				flips++
@@ -192,25 +192,29 @@ func (r *row) flip(i int, d float32, m *gram, res []float32, k *asm.Kernels) {
 
 // pairs flips two weights at once where that helps though neither flip does alone:
 // gain_i + gain_j + 2·G_ij·d_i·d_j < 0. Partners are the most correlated columns.
+// All steps of a row have the same size, and |G_ij| falls along the partners, so that the
+// least gain of all columns bounds what the rest of them can give; rounding is monotonic, and the bound is exact.
 func (r *row) pairs(m *gram, near *neighbourhood, res []float32, k *asm.Kernels) bool {
 	changed := false
+	gains := make([]float32, len(r.x))
+	least := r.gains(gains, m, res)
 	for i := range r.x {
 		d := r.step(i)
 		if d == 0 {
 			continue
 		}
-		g := m.g[i*m.k : (i+1)*m.k]
-		own := gain(d, res[i], g[i])
-		if own >= 2*float32(d*d)*near.largest[i] {
+		own, square := gains[i], 2*float32(d*d)
+		if own >= square*near.largest[i] {
 			continue // no partner can make up for it: every other gain is at least zero
 		}
-		bestGain, partner := -1e-6*float32(d*d)*g[i], -1
-		for _, j := range near.of(i) {
-			e := r.step(int(j))
-			if e == 0 {
-				continue
+		bestGain, partner := -1e-6*float32(d*d)*m.diag[i], -1
+		values := near.values[i*near.count:][:near.count]
+		for at, j := range near.of(i) {
+			g := values[at]
+			if !(own+least-float32(square*max(g, -g)) < bestGain) {
+				break
 			}
-			both := own + gain(e, res[j], m.g[int(j)*m.k+int(j)]) + float32(2*float32(d*e)*g[j])
+			both := own + gains[j] + float32(2*float32(d*r.step(int(j)))*g)
 			if both < bestGain {
 				bestGain, partner = both, int(j)
 			}
@@ -219,16 +223,31 @@ func (r *row) pairs(m *gram, near *neighbourhood, res []float32, k *asm.Kernels)
 			e := r.step(partner)
 			r.flip(i, d, m, res, k)
 			r.flip(partner, e, m, res, k)
+			least = r.gains(gains, m, res)
 			changed = true
 		}
 	}
 	return changed
 }
 
+// gains sets dst to the gain of every flip, +Inf where there is no choice, and returns the least.
+func (r *row) gains(dst []float32, m *gram, res []float32) float32 {
+	least := posInf
+	for i := range dst {
+		dst[i] = posInf
+		if d := r.step(i); d != 0 {
+			dst[i] = gain(d, res[i], m.diag[i])
+			least = min(least, dst[i])
+		}
+	}
+	return least
+}
+
 // neighbourhood lists, for every column, the columns that correlate most with it.
 type neighbourhood struct {
 	count   int
 	index   []int32   // [K][count]
+	values  []float32 // [K][count] G_ij of these
 	largest []float32 // [K] largest |G_ij|, j ≠ i
 }
 
@@ -237,7 +256,7 @@ const pairPartners = 64
 
 func newNeighbourhood(m *gram, pool *tensor.Pool) *neighbourhood {
 	n := &neighbourhood{count: min(pairPartners, m.k-1), largest: make([]float32, m.k)}
-	n.index = make([]int32, m.k*n.count)
+	n.index, n.values = make([]int32, m.k*n.count), make([]float32, m.k*n.count)
 	const chunk = 16
 	pool.For((m.k+chunk-1)/chunk, func(_, c int) {
 		for i := c * chunk; i < min((c+1)*chunk, m.k); i++ {
@@ -267,6 +286,9 @@ func (n *neighbourhood) fill(m *gram, i int) {
 		values[at], list[at] = g, int32(j)
 	}
 	n.largest[i] = values[0]
+	for at, j := range list {
+		n.values[i*n.count+at] = m.g[i*m.k+int(j)]
+	}
 }
 
 func (n *neighbourhood) of(i int) []int32 { return n.index[i*n.count : (i+1)*n.count] }
