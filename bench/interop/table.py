@@ -74,13 +74,41 @@ IN_NETWORK = """
 AIMET calibrates the same model with the same 64 images. Weights are the same data, and so are their scales. Activations are not: AIMET
 adds the offset before it rounds, in float32, so a few weights near a tie get another code (24 of 3,469,760 in MobileNetV2), which moves ranges
 behind them (different, worst relative; for tf_enhanced, cases w4a8: within 10 %). With the weights on their grid beforehand, where there is nothing to
-round, all min-max ranges are equal to 1e-5, the order of float32 sums; with tf_enhanced the last bit of the first batch's maximum can move
-the range by one bin of 512 (see above). Then outputs: our file in AIMET and AIMET's in ours, against the simulation that wrote it; all three
-versions give AIMET the same grids. In the cases called exact, where the order of sums and ties have no say, all outputs are equal in every bit:
+round, all min-max ranges are equal to 1e-5, the order of float32 sums. With tf_enhanced the last bit of the first batch's maximum decides which
+of two bins it is in (see above), so that other last bits move the range by 1/512 here and there.
+
+Then outputs: our file in AIMET and AIMET's in ours, against the simulation that wrote it; all three versions give AIMET the same grids. In the cases called exact, where the order of sums and ties have no say, all outputs are equal in every bit:
 what lies between the two elsewhere is that order, and ties.
 
 | case | images | weight scales, equal in every bit | activations, equal | within 10 % | different, worst | either with weights on the grid, worst | ours in AIMET | AIMET's in ours | same top-1 |
 |---|---|---|---|---|---|---|---|---|---|"""
+
+
+def network_misses(aimet):
+    """Every tf_enhanced encoding that is not equal, with its cause."""
+    count = {"weights": [0, 0], "activations": [0, 0]}
+    for name, r in aimet.items():
+        if "w4a8" in name:
+            for kind, n in count.items():
+                e = r["encodings"][kind]
+                n[0] += e["equal"] + e["other_candidate"] + e["different"]
+                n[1] += e["equal"]
+            count["activations"][1] += sum(abs(m[2] / m[4] - 1) < 1e-3 for m in r["encodings"]["misses"])
+    print("\nThe same candidate of tf_enhanced (to 1e-3) in the networks: " + ", ".join(f"{e} of {n} scales of {k}" for k, (n, e) in count.items())
+          + f" ({count['activations'][1] / count['activations'][0]:.1%}). All encodings that are not equal:\n")
+    print("| case | tensor | our scale | AIMET's | relative | cause |")
+    print("|---|---|---|---|---|---|")
+    for name, r in aimet.items():
+        e = r.get("encodings")
+        if not e or "w4a8" not in name:
+            continue
+        moved = {m[0] for m in e["misses"]} - {m[0] for m in r["encodings_on_grid"]["misses"]}
+        for m in e["misses"]:
+            off = m[2] / m[4] - 1
+            bins = abs(off) > 1e-3  # a bin is 1/512 of the range
+            cause = ("the largest value lies in the next bin" if min(abs(m[2] / m[4] - q) for q in (511 / 512, 512 / 511)) < 1e-5 else
+                     "the largest value lies in the next bin, and the next candidate won") if bins else "a weight's code moved the range" + (": equal with weights on their grid" if m[0] in moved else "")
+            print(f"| {name} | {m[0]} | {m[2]:.6g} | {m[4]:.6g} | {off:.1e} | {cause} |")
 
 
 def aimet_tables(aimet, values):
@@ -100,6 +128,7 @@ def aimet_tables(aimet, values):
                        f"{a['tensors']}, {a['equal']}", str(a["other_candidate"]), f"{a['different']}, {e['worst']:.0e}" if a["different"] else "0",
                        f"{g['activations']['different'] + g['activations']['other_candidate']}" + (f", {g['worst']:.0e}" if g["worst"] else "")]
         print(f"| {name} | {r['images']} | {' | '.join(columns)} | {all_versions('ours_in_theirs')} | {all_versions('theirs_in_ours')} | {r['ours_in_theirs_1.0.0']['same_top1']:.1%} |")
+    network_misses(aimet)
     print("""
 Placement: `python placement.py quantsim/testdata/placement` writes where AIMET puts its quantizers in 18 graphs under its default and HTP configs and four of
 our own; `TestPlacement` finds the same, with scales after one batch, and `TestGoldenPlacement` does in the five graphs of ../shared (residual,
