@@ -41,6 +41,7 @@ func (s SolverAdam) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	defer pool.Until(ctx)()
 	blocks := outputBlocks(p, adamBlockOuts)
 	grams := s.grams(p, pool)
 	codes := make([]int32, p.O*p.K)
@@ -65,7 +66,15 @@ func (s SolverAdam) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 		return nil, errs[firstError(errs)]
 	}
 	p.takeBetter(codes, decided, pool)
-	return p.judge(candidate{codes, p.Scale, p.Bias}, pool), nil
+	return completed(ctx, p.judge(candidate{codes, p.Scale, p.Bias}, pool))
+}
+
+// completed returns s unless ctx is done: the pool may have left out some of what s was made of.
+func completed(ctx context.Context, s *Solution) (*Solution, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("adaround: stopped while rounding: %w", err)
+	}
+	return s, nil
 }
 
 // takeBetter copies the outputs of other to codes that have a lower loss on the solving positions.

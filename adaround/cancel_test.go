@@ -3,8 +3,13 @@ package adaround
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
+	"roundel/asm"
 	"roundel/nn"
 	"roundel/tensor"
 )
@@ -56,5 +61,41 @@ func TestCancelStopsReading(t *testing.T) {
 			t.Errorf("%d samples were read after the cancellation in call %d", loader.calls-at, at)
 		}
 		stop()
+	}
+}
+
+// TestCancelledOrWhole stops both solvers at random moments: what comes back is an error, or the solution of an undisturbed
+// run. The pool leaves work out once the context is done, so anything else would be made of half a computation.
+func TestCancelledOrWhole(t *testing.T) {
+	pool := tensor.NewPool(2, asm.Best())
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, shape := range [][3]int{{1, 150, 40}, {12, 9, 12}, {2, 30, 16}} {
+		for name, s := range map[string]solver{"fast": SolverFast{FitScale: true, CorrectBias: true}, "adam": SolverAdam{Iterations: 60}} {
+			t.Run(fmt.Sprint(name, shape), func(t *testing.T) {
+				p := randomProblem(7, shape[0], shape[1], shape[2], 600, testActs["relu6"])
+				start := time.Now()
+				want, err := s.Round(t.Context(), p, pool)
+				if err != nil {
+					t.Fatal(err)
+				}
+				took, stopped := time.Since(start), 0
+				for range 25 {
+					ctx, stop := context.WithCancel(t.Context())
+					timer := time.AfterFunc(time.Duration(rng.Float64()*1.2*float64(took)), stop)
+					have, err := s.Round(ctx, p, pool)
+					timer.Stop()
+					stop()
+					switch {
+					case errors.Is(err, context.Canceled):
+						stopped++
+					case err != nil:
+						t.Fatal(err)
+					case !slices.Equal(have.Codes, want.Codes) || !slices.Equal(have.Scale, want.Scale) || have.Final != want.Final:
+						t.Fatal("half a computation was returned as a solution")
+					}
+				}
+				t.Logf("%v undisturbed; %d of 25 were stopped", took, stopped)
+			})
+		}
 	}
 }

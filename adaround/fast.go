@@ -2,7 +2,6 @@ package adaround
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"roundel/tensor"
@@ -40,6 +39,7 @@ func (s SolverFast) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	defer pool.Until(ctx)()
 	s.CorrectBias = s.CorrectBias && p.Bias != nil
 	r := &fastRun{SolverFast: s, p: p, pool: pool, candidate: candidate{make([]int32, p.O*p.K), slices.Clone(p.Scale), slices.Clone(p.Bias)}}
 	if p.depthwise() {
@@ -47,10 +47,7 @@ func (s SolverFast) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 	} else {
 		r.roundGroups(ctx)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("adaround: stopped while rounding: %w", err)
-	}
-	return p.judge(r.candidate, pool), nil
+	return completed(ctx, p.judge(r.candidate, pool))
 }
 
 // fastRun is one problem under solution.
