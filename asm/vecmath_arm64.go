@@ -26,7 +26,7 @@ func withMath(all []Kernels) []Kernels {
 				whole(erfF32_neon, g.erf), pairs(multiplyF32_neon, g.multiply), pairs(divideF32_neon, g.divide),
 				func(src []float32) float32 {
 					n := len(src) &^ 3
-					return taintF32_neon(src[:n]) + g.taint(src[n:])
+					return taintF32_neon(src[:n]) + taintGeneric(src[n:])
 				}}
 		}
 		all[i].math = g
