@@ -292,8 +292,8 @@ func (b *builder) produced(name string, quantized bool) error {
 		if tap != name {
 			continue
 		}
-		if !v.float() {
-			return fmt.Errorf("nn: tap %q: %v is not a float32 tensor of known shape", name, v.t)
+		if v.t.DType != tensor.Float32 {
+			return fmt.Errorf("nn: tap %q: %v is not a float32 tensor", name, v.t)
 		}
 		b.tap(v)
 		break
@@ -339,8 +339,18 @@ func (b *builder) quantize(v *operand, q tensor.FakeQuant) {
 	}
 }
 
-// tap adds the step that shows v to the caller of RunTaps.
+// tap adds the step that shows v to the caller of RunTaps, in the shape that it has in this run.
 func (b *builder) tap(v *operand) {
+	if v.shape == nil {
+		box := v.rowMajor
+		b.add(&step{reads: []*buffer{box}, run: func(m *machine) error {
+			if t, ok := m.boxes[box.index].(*tensor.Dense[float32]); ok && m.tap != nil {
+				m.tap(Tap{Name: v.name, Image: m.image, Worker: m.id, Data: t.Data(), Shape: t.Shape()})
+			}
+			return nil
+		}})
+		return
+	}
 	l := v.layout()
 	buf := b.in(v, l)
 	if len(v.shape) != 4 || v.rowMajor == buf {

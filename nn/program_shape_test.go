@@ -2,6 +2,7 @@ package nn
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -151,6 +152,21 @@ func TestProgramDataDependentShape(t *testing.T) {
 	got := mustRun(t, s.g, CompileOptions{}, feeds)
 	for name := range want {
 		compareNear(t, name, got[name], want[name], 0)
+	}
+	mul := s.g.Outputs[1].Name
+	p, err := Compile(s.g, CompileOptions{Fetches: []string{}, Taps: []string{mul}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	if _, err = p.RunTaps(context.Background(), feeds, func(tap Tap) {
+		seen++
+		compareNear(t, tap.Name, tensor.From(slices.Clone(tap.Data), tap.Shape...), want[mul], 0)
+	}); err != nil || seen != 1 {
+		t.Errorf("tap of unknown shape: seen %d times, error %v", seen, err)
+	}
+	if _, err := Compile(s.g, CompileOptions{Fetches: []string{}, Taps: []string{nz}}); err == nil || !strings.Contains(err.Error(), "is not a float32 tensor") {
+		t.Errorf("tap of integers: %v", err)
 	}
 }
 
