@@ -1,6 +1,10 @@
 package adaround
 
-import "context"
+import (
+	"context"
+
+	"roundel/tensor"
+)
 
 // fastBlock is some outputs of one group under solution.
 type fastBlock struct {
@@ -44,7 +48,8 @@ func (b *fastBlock) sample() {
 // the surrogate is the loss. start is half its gradient at the float weights, for
 // which the bias is.
 func (b *fastBlock) relax(ctx context.Context, g group, start []float32) {
-	b.feedback(g.f, start)
+	b.rest(g.f, b.res, start)
+	b.feedback(g.f, b.res)
 	b.move(g.m, start)
 	b.shift(g.m, func(r *row) []float32 { return r.weight })
 	b.descend(g)
@@ -101,12 +106,16 @@ func (m *gram) drift(w, x []float32) float32 {
 // move sets res to half the gradient of the first surrogate at x, start + G(x − w).
 func (b *fastBlock) move(m *gram, start []float32) {
 	copy(b.res, start[:len(b.res)])
+	moved := make([]float32, len(b.res))
 	for o := range b.rows {
-		r := &b.rows[o]
-		res := b.res[o*b.k : (o+1)*b.k]
-		for c, x := range r.x {
-			b.kernels.Axpy(res, m.g[c*b.k:(c+1)*b.k], x-r.weight[c])
+		for c, x := range b.rows[o].x {
+			moved[o*b.k+c] = x - b.rows[o].weight[c]
 		}
+	}
+	one := tensor.NewPool(1, b.kernels)
+	const strip = 256 // columns, so that little is packed at a time
+	for c := 0; c < b.k; c += strip {
+		tensor.Gemm(b.res[c:], b.k, moved, b.k, m.g[c:], b.k, b.outs, min(strip, b.k-c), b.k, false, false, true, one)
 	}
 }
 

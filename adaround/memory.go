@@ -121,7 +121,7 @@ func (r *run) solverBytes(l *layer) int64 {
 	k, o, g, workers := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups), int64(r.pool.Workers())
 	depthwise := g > 1 && g == o
 	block := 4 * positions * fastBlockOuts // of one array over the positions of a block of outputs
-	total += 24 * o * k
+	total += 28 * o * k
 	switch {
 	case r.cfg.Solver == Adam && depthwise:
 		return total + workers*(block*(k+2)+4*(k+8)*k*adamBlockOuts)

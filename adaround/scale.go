@@ -20,6 +20,8 @@ const scaleReach = 10
 // fitScales chooses the scales of all outputs.
 func (r *fastRun) fitScales(ctx context.Context) {
 	search := newScaleSearch(r.p)
+	rest := make([]float32, len(r.start)) // does not depend on the scales
+	r.eachBlock(func(b *fastBlock, g group) { b.rest(g.f, rest[b.from*b.k:], r.start[b.from*b.k:]) })
 	for level := range scaleSteps {
 		for _, factors := range search.factors(level) {
 			if ctx.Err() != nil {
@@ -30,7 +32,8 @@ func (r *fastRun) fitScales(ctx context.Context) {
 			}
 			loss := make([]float64, r.p.O)
 			r.eachBlock(func(b *fastBlock, g group) {
-				copy(loss[b.from:], b.feedback(g.f, r.start[b.from*b.k:]))
+				copy(b.res, rest[b.from*b.k:])
+				copy(loss[b.from:], b.feedback(g.f, b.res))
 			})
 			search.try(factors, loss)
 		}

@@ -8,31 +8,36 @@ package adaround
 //
 //	e_i = −(u_i + Σ_{j>i} L_ji e_j)/L_ii, rounded to one of the two neighbours.
 
-// feedback chooses codes for all rows of the block and returns the values that the
-// surrogate takes there, up to a constant of each row. r is [outs][K].
-func (b *fastBlock) feedback(f *factor, r []float32) []float64 {
-	k, kernels := b.k, &b.kernels
-	loss := make([]float64, b.outs)
-	acc := make([]float32, b.outs*k)
+// rest sets u to L⁻¹r for all rows of the block. r and u are [outs][K].
+func (b *fastBlock) rest(f *factor, u, r []float32) {
+	k := b.k
 	coef := make([]float32, b.outs*panelWidth)
 	for o := range b.outs {
 		for i, c := range f.order {
-			acc[o*k+i] = r[o*k+c]
+			u[o*k+i] = r[o*k+c]
 		}
 	}
-	for j := 0; j < k; j += panelWidth { // u = L⁻¹r
+	for j := 0; j < k; j += panelWidth {
 		w := min(panelWidth, k-j)
 		for o := range b.outs {
-			substitute(f, acc[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
+			substitute(f, u[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
 		}
-		f.spread(acc, coef, b.outs, j, w, j+w, k, kernels)
+		f.spread(u, coef, b.outs, j, w, j+w, k, &b.kernels)
 	}
+}
+
+// feedback chooses codes for all rows of the block and returns the values that the
+// surrogate takes there, up to a constant of each row. u is what rest gives, and is overwritten.
+func (b *fastBlock) feedback(f *factor, u []float32) []float64 {
+	k := b.k
+	loss := make([]float64, b.outs)
+	coef := make([]float32, b.outs*panelWidth)
 	for j := (k - 1) / panelWidth * panelWidth; j >= 0; j -= panelWidth {
 		w := min(panelWidth, k-j)
 		for o := range b.outs {
-			loss[o] += b.decide(f, o, acc[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
+			loss[o] += b.decide(f, o, u[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
 		}
-		f.spread(acc, coef, b.outs, j, w, 0, j, kernels)
+		f.spread(u, coef, b.outs, j, w, 0, j, &b.kernels)
 	}
 	return loss
 }
@@ -56,14 +61,15 @@ func (b *fastBlock) decide(f *factor, o int, acc, coef []float32, j, w int) (los
 	for i := j + w - 1; i >= j; i-- {
 		c := f.order[i]
 		s := acc[i]
-		for t := i + 1; t < j+w; t++ {
-			s += float32(f.l[t*f.k+i] * coef[t-j])
+		left := coef[i+1-j : w]
+		for t, v := range f.l[i*f.k+i+1:][:len(left)] { // of L', which lies above the diagonal
+			s += float32(v * left[t])
 		}
 		diag := f.l[i*f.k+i]
 		row.choose(c, row.weight[c]-s/diag)
 		coef[i-j] = row.x[c] - row.weight[c]
-		left := s + float32(diag*coef[i-j])
-		loss += float64(float32(left * left))
+		rest := s + float32(diag*coef[i-j])
+		loss += float64(float32(rest * rest))
 	}
 	return loss
 }
