@@ -117,8 +117,8 @@ func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int, wh
 	if err != nil {
 		return nil, fmt.Errorf("--integer: %s", strings.TrimPrefix(err.Error(), "integer: "))
 	}
-	if len(m.Float) > 0 {
-		j.reporter.Message("computed in float between whole numbers: %s", strings.Join(m.Float, ", "))
+	if n := len(m.Float); n > 0 {
+		j.reporter.Message("%d nodes compute in float between whole numbers, among them %s", n, strings.Join(m.Float[:min(n, 5)], ", "))
 	}
 	w := &variant{name: "in whole numbers"}
 	w.run, err = m.Compile(nn.CompileOptions{Pool: j.pool})
