@@ -16,7 +16,7 @@ func TestNoCutAtShapeArithmetic(t *testing.T) {
 	typ := nn.Type{DType: tensor.Float32, Ranked: true, Dims: []nn.Dim{{Size: -1, Sym: "N"}, {Size: -1, Sym: "T"}, nn.Known(6)}}
 	g := &nn.Graph{Inputs: []nn.ValueInfo{{Name: "x", Type: typ}}, Outputs: []nn.ValueInfo{{Name: "y"}}, Consts: map[string]tensor.Any{
 		"w0": randomTensor(r, 6, 8), "w1": randomTensor(r, 8, 4), "flat": tensor.From([]int64{-1, 8}, 2), "two": tensor.From([]int64{0, 1}, 2),
-		"last": tensor.From([]int64{4}, 1)}}
+		"last": tensor.From([]int64{4}, 1), "w2": randomTensor(r, 4, 3)}}
 	add := func(op, out string, in ...string) {
 		g.Nodes = append(g.Nodes, &nn.Node{Name: out, Op: op, Inputs: in, Outputs: []string{out}, Attrs: map[string]nn.Attr{"axis": integer(0)}})
 	}
@@ -27,7 +27,8 @@ func TestNoCutAtShapeArithmetic(t *testing.T) {
 	add("Relu", "b", "a")
 	add("Reshape", "c", "b", "flat")
 	add("MatMul", "d", "c", "w1")
-	add("Reshape", "y", "d", "back")
+	add("Reshape", "e", "d", "back") // so "back" is alive before d
+	add("MatMul", "y", "e", "w2")
 	for _, n := range g.Nodes {
 		if n.Op != "Gather" && n.Op != "Concat" {
 			n.Attrs = nil
@@ -37,7 +38,7 @@ func TestNoCutAtShapeArithmetic(t *testing.T) {
 	for range 12 {
 		l.batches = append(l.batches, randomTensor(r, 1, 5, 6))
 	}
-	rounded(t, g, l, 2)
+	rounded(t, g, l, 3)
 }
 
 type mapLoader []Batch
