@@ -192,6 +192,17 @@ func TestWinogradExtremes(t *testing.T) {
 	}
 }
 
+// TestWinogradAllocs: the second run allocates nothing.
+func TestWinogradAllocs(t *testing.T) {
+	p, c := NewPool(1, asm.Kernels{}), winogradCases[1]
+	r := rand.New(rand.NewPCG(13, 13))
+	src, dst := randoms(r, c.h*c.w*c.p.InC), make([]float32, c.h*c.w*c.p.OutC)
+	pc := PackWinograd(p.Kernels(), c.p, randoms(r, c.p.OutC*c.p.InC*9))
+	if n := testing.AllocsPerRun(20, func() { pc.Run(dst, src, c.h, c.w, Epilogue{}, p) }); n > 0 {
+		t.Errorf("%v allocations per run", n)
+	}
+}
+
 // winogradError returns the error of output q relative to the sum of magnitudes of its products.
 func winogradError(p ConvParams, src, w []float32, h, wd, q int, got float32) float64 {
 	_, ow := p.OutSize(h, wd)
