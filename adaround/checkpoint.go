@@ -58,6 +58,9 @@ func openCheckpoints(cfg Config, g *nn.Graph, layers []*layer) (*checkpoints, er
 	fmt.Fprintf(c.hash, "%s\n%d %g %g %g %d %d %q %d %q %q %g %d %d %g %d %t %t\n", checkpointFormat, cfg.NumIterations, cfg.RegParam, cfg.BetaRange,
 		cfg.WarmStart, cfg.ParamBits, cfg.Scheme, cfg.ConfigFile, len(layers), cfg.IgnoreOps, cfg.Solver, cfg.LearningRate, cfg.BatchSize,
 		cfg.Positions, cfg.HeldOut, cfg.Seed, cfg.FitScale, cfg.CorrectBias)
+	for _, name := range sortedKeys(cfg.Activations) {
+		fmt.Fprintf(c.hash, "%q %v\n", name, cfg.Activations[name])
+	}
 	for _, l := range layers {
 		fmt.Fprintf(c.hash, "%q %q %d %v %v\n", l.node.Name, l.weight, l.bits, l.enc, l.act)
 	}

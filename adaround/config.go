@@ -49,6 +49,10 @@ type Config struct {
 	Scheme             encoding.Scheme
 	ConfigFile         string // quantization rules: a file or a built-in name; "" is per-channel symmetric
 
+	// Activations quantizes these values, by name, in the network rounded so far, so that layers are solved for the inputs
+	// that they will have. The targets stay those of the float network.
+	Activations map[string]tensor.FakeQuant
+
 	Solver       SolverKind
 	FitScale     bool    // SolverFast may change the scales of the encodings; on by default
 	CorrectBias  bool    // SolverFast may change the biases of the layers; on by default

@@ -127,10 +127,13 @@ func (s *stream) cutBytes(i int) (int64, bool) {
 	return total, true
 }
 
-// differs returns the values that depend on a constant that has been rounded.
+// differs returns the values that depend on a constant that has been rounded or on a quantized activation.
 func (s *stream) differs() map[string]bool {
 	d := map[string]bool{}
 	for name := range s.rounded {
+		d[name] = true
+	}
+	for name := range s.cfg.Activations {
 		d[name] = true
 	}
 	for _, n := range s.g.Nodes {
@@ -205,19 +208,19 @@ func (s *stream) newSegments(l *layer, next []string, tap tapFunc) (*segments, e
 		}
 	}
 	var err error
-	if r.float, err = s.compile(fetch, show, nil); err == nil {
-		r.rounded, err = s.compile(fetchRounded, showRounded, s.rounded)
+	if r.float, err = s.compile(fetch, show, nil, nil); err == nil {
+		r.rounded, err = s.compile(fetchRounded, showRounded, s.rounded, s.cfg.Activations)
 	}
 	return r, err
 }
 
 // compile returns the program from the cut to the given values, nil when there are none.
-func (s *stream) compile(fetch, show []string, consts map[string]tensor.Any) (*nn.Program, error) {
+func (s *stream) compile(fetch, show []string, consts map[string]tensor.Any, quant map[string]tensor.FakeQuant) (*nn.Program, error) {
 	if len(fetch)+len(show) == 0 {
 		return nil, nil
 	}
 	return nn.Compile(s.g, nn.CompileOptions{Pool: s.pool, Kernels: s.pool.Kernels(), Feeds: s.live, Fetches: append([]string{}, fetch...),
-		Taps: show, Consts: consts, Weights: s.weights, NHWC: true})
+		Taps: show, Consts: consts, FakeQuant: quant, Weights: s.weights, NHWC: true})
 }
 
 // chunk runs one chunk through both networks.
@@ -267,6 +270,11 @@ func (r *segments) stored(c *chunk, from map[string]tensor.Any, float, rounded b
 	x, err := tensor.As[float32](from[r.input])
 	if err != nil {
 		return err
+	}
+	if q, ok := r.cfg.Activations[r.input]; ok && !float { // programs quantize what they are fed; this value is read as it is
+		y := tensor.New[float32](x.Shape()...)
+		tensor.QuantDequant(y.Data(), x.Data(), q, r.pool.Kernels())
+		x = y
 	}
 	shape, per := x.Shape().Clone(), x.Len()/c.count
 	if len(shape) == 0 || shape[0] != c.count {

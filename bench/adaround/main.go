@@ -5,6 +5,7 @@
 //	adaround compare  -model M -calib C -test T -aimet DIR -o FILE   losses, layer by layer, on held-out positions
 //	adaround network  -model M -calib C -eval E [-aimet DIR] -o FILE whole networks: accuracy, SQNR, seconds of each layer
 //	adaround runs     -roundel BIN -model M -calib SOURCE ...        seconds, memory and scores of whole runs of the binary
+//	adaround activations -model M -calib C -eval E                  W4A8, rounded with and without quantized activations in the inputs
 //	adaround layers                                                  solver seconds against layer size and threads
 //	adaround table    FILE...                                        the recorded comparisons as Markdown
 //
@@ -30,12 +31,12 @@ import (
 
 var commands = map[string]func(context.Context, []string) error{
 	"fold": fold, "data": dataToArray, "compare": compare, "network": network,
-	"runs": runs, "layers": layerScaling, "table": table,
+	"runs": runs, "activations": activations, "layers": layerScaling, "table": table,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: adaround fold|data|compare|network|runs|layers|table ...; see the package comment")
+		fmt.Fprintln(os.Stderr, "usage: adaround fold|data|compare|network|runs|activations|layers|table ...; see the package comment")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](context.Background(), os.Args[2:]); err != nil {

@@ -230,6 +230,12 @@ func (n *networkRun) score(ctx context.Context, name string, consts map[string]t
 	if err != nil {
 		return err
 	}
+	n.scoreOutput(name, y, seconds, cpu, layers)
+	return nil
+}
+
+// scoreOutput compares outputs of the evaluation samples with the float network's.
+func (n *networkRun) scoreOutput(name string, y *tensor.Dense[float32], seconds, cpu float64, layers []layerTime) {
 	v := variant{Name: name, Accuracy: -1, Seconds: seconds, CPU: cpu, Layers: layers}
 	rows := y.Shape()[0]
 	width := y.Len() / rows
@@ -258,7 +264,6 @@ func (n *networkRun) score(ctx context.Context, name string, consts map[string]t
 	}
 	fmt.Fprintf(os.Stderr, "%-14s accuracy %.2f %% agreement %.2f %% SQNR %.2f dB in %.1f s, %.1f s of CPU\n", name, 100*v.Accuracy, 100*v.Agreement, v.SQNR, seconds, cpu)
 	n.res.Variants = append(n.res.Variants, v)
-	return nil
 }
 
 func argmax(x []float32) int {
