@@ -1,6 +1,6 @@
 # One line each; CI runs .ci/run, which calls these.
 .PHONY: build dist demo test check vet generate race fuzz arm64 arm64-cpus bench size
-MAX_GO_LINES = 52000
+MAX_GO_LINES = 53500
 
 build:    ; CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -buildid=' -o bin/roundel ./cmd/roundel
 dist:     ; sh bench/ci/dist.sh
