@@ -3,6 +3,7 @@
 #
 #   sh bench/run.sh [SECTION...]       gemm conv models adaround mobilenet scaling; none: all of these, 30 minutes idle
 #   sh bench/run.sh cost               simulation and calibration next to the float network, and AIMET's: 3 minutes
+#   sh bench/run.sh prepare            each rewrite before quantization on and off: 15 minutes, idle or not
 #   sh bench/run.sh losses             AIMET to the end, with equal iterations: hours; kept in bench/out, continued when repeated
 #   sh bench/run.sh mobilenet-adam     the paper's optimiser on MobileNetV2, two learning rates: an hour
 #
@@ -86,7 +87,7 @@ section() {
 [ $# -gt 0 ] || set -- gemm conv models adaround mobilenet scaling
 for s in "$@"; do
 	case $s in
-	gemm | conv | models | adaround | mobilenet | scaling | losses | cost) run=run_$s ;;
+	gemm | conv | models | adaround | mobilenet | scaling | losses | cost | prepare) run=run_$s ;;
 	mobilenet-adam) run=run_mobilenet_adam ;;
 	*) echo "run.sh: no section $s; see the head of bench/run.sh" >&2; exit 2 ;;
 	esac
