@@ -6,6 +6,7 @@
 set -eu
 shared=${1:-../shared}
 roundel=${ROUNDEL:-roundel}
+command -v "$roundel" >/dev/null || { echo "prepare.sh: no $roundel; give ROUNDEL=path/of/roundel" >&2; exit 2; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
