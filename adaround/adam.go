@@ -29,6 +29,8 @@ type SolverAdam struct {
 	// BySign rounds a weight up where h(V) ≥ 1/2, however undecided it still is after the last iteration, as the
 	// reference does. Else the reconstruction loss decides where that ends lower. After enough iterations nothing is undecided.
 	BySign bool
+
+	tell func(share float64) // called now and then with the share of the work that is done; nil for nobody
 }
 
 // adamBlockOuts is how many outputs run together, a multiple of every tile width.
@@ -50,12 +52,13 @@ func (s SolverAdam) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 		decided = make([]int32, len(codes))
 	}
 	errs := make([]error, len(blocks))
+	steps := newMeter(len(blocks)*s.Iterations, s.tell)
 	pool.For(len(blocks), func(_, i int) {
 		b := newAdamBlock(s, p, blocks[i][0], blocks[i][1], pool.Kernels())
 		if grams != nil {
 			b.lag = newLagged(b, grams[blocks[i][0]/p.outs()])
 		}
-		if errs[i] = s.run(ctx, b, p.Solve.P); errs[i] == nil {
+		if errs[i] = s.run(ctx, b, p.Solve.P, steps); errs[i] == nil {
 			b.harden(codes)
 			if decided != nil {
 				b.lag.decide(b, codes, decided)
@@ -100,8 +103,11 @@ func firstError(errs []error) int {
 	return 0
 }
 
+// stepsTold is how many iterations of a block count together.
+const stepsTold = 16
+
 // run does all iterations of one block.
-func (s SolverAdam) run(ctx context.Context, b *adamBlock, total int) error {
+func (s SolverAdam) run(ctx context.Context, b *adamBlock, total int, steps *meter) error {
 	sched := anneal{s.Iterations, s.WarmStart, s.BetaRange[0], s.BetaRange[1]}
 	rng := rand.New(rand.NewPCG(s.Seed, 0x61646172))
 	size := s.BatchSize
@@ -112,6 +118,9 @@ func (s SolverAdam) run(ctx context.Context, b *adamBlock, total int) error {
 	for i := range s.Iterations {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("adaround: stopped at iteration %d of %d: %w", i, s.Iterations, err)
+		}
+		if i%stepsTold == stepsTold-1 {
+			steps.add(stepsTold)
 		}
 		if b.lag != nil {
 			b.lag.gradient(b, i)

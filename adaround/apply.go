@@ -70,6 +70,7 @@ type run struct {
 	stream *stream
 	held   []bool // images that only judge
 	saved  *checkpoints
+	work   []float64 // what the layers up to each one take, as shares of all; see layerWork
 	out    *Result
 }
 
@@ -130,10 +131,10 @@ type solver interface {
 
 func (r *run) solver(l *layer) solver {
 	if r.cfg.Solver == Adam {
-		return SolverAdam{Iterations: r.iterations(), LearningRate: r.cfg.LearningRate, BatchSize: r.cfg.BatchSize,
+		return SolverAdam{tell: r.tell(l), Iterations: r.iterations(), LearningRate: r.cfg.LearningRate, BatchSize: r.cfg.BatchSize,
 			RegParam: r.cfg.RegParam, BetaRange: r.cfg.BetaRange, WarmStart: r.cfg.WarmStart, Seed: r.cfg.Seed}
 	}
-	return SolverFast{FitScale: r.cfg.FitScale, CorrectBias: r.cfg.CorrectBias && l.ownBias}
+	return SolverFast{tell: r.tell(l), FitScale: r.cfg.FitScale, CorrectBias: r.cfg.CorrectBias && l.ownBias}
 }
 
 // layer rounds layer i, or takes it from a checkpoint.
@@ -155,6 +156,7 @@ func (r *run) layer(ctx context.Context, i int) error {
 		}
 		report = r.report(l, p)
 		report.SampleSecs = time.Since(start).Seconds()
+		r.tell(l)(0)
 		if sol, err = r.solver(l).Round(ctx, p, r.pool); err != nil {
 			return fmt.Errorf("adaround: layer %q: %w", l.node.Name, err)
 		}
@@ -230,6 +232,55 @@ func (r *run) finish() *Result {
 func (r *run) progress(p Progress) {
 	if r.cfg.Progress != nil {
 		p.Total = len(r.layers)
+		if p.Done {
+			p.Share = r.work[p.Index]
+		} else if p.Index > 0 {
+			p.Share = max(p.Share, r.work[p.Index-1])
+		}
 		r.cfg.Progress(p)
+	}
+}
+
+// samplingShare is about what running both networks up to a layer takes of the layer's time.
+const samplingShare = 0.25
+
+// layerWork predicts what a layer takes, in units without meaning: each weight meets each position, where the loss and its
+// derivative are computed, and each column, where the surrogate is lowered, several times; a kernel of its own for each output
+// is enumerated; and the networks run on. The factors are fitted to the seconds of MobileNetV2's layers.
+func (r *run) layerWork(l *layer) float64 {
+	shape, all := r.stream.shape[l.input], 1
+	if reader, err := l.geo.bind(shape, nn.RowMajor); err == nil {
+		all = reader.batch * reader.positions
+	}
+	images := float64(r.stream.images)
+	positions, columns := min(float64(r.cfg.Positions), images*float64(all)), float64(l.geo.k)
+	if l.geo.outs == 1 && l.geo.k <= enumerateUpTo {
+		positions *= 10
+	}
+	return float64(l.outputs())*columns*(positions+6*columns) + 5*images*float64(shape.Len())
+}
+
+// shares sets what the layers up to each one take of all work.
+func (r *run) shares() {
+	r.work = make([]float64, len(r.layers))
+	var sum float64
+	for i, l := range r.layers {
+		sum += r.layerWork(l)
+		r.work[i] = sum
+	}
+	for i := range r.work {
+		r.work[i] /= sum
+	}
+}
+
+// tell returns what the solver of l calls with the share of its work that is done.
+func (r *run) tell(l *layer) func(float64) {
+	i := slices.Index(r.layers, l)
+	from := 0.0
+	if i > 0 {
+		from = r.work[i-1]
+	}
+	return func(share float64) {
+		r.progress(Progress{Layer: l.node.Name, Index: i, Share: from + (r.work[i]-from)*(samplingShare+(1-samplingShare)*share)})
 	}
 }

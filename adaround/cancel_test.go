@@ -33,9 +33,9 @@ func (c *cancelling) Sample(context.Context, int) (Batch, error) {
 	return Batch{"x": x}, nil
 }
 
-// TestCancelStopsReading counts the samples that are read after a cancellation: none, in the first reading, and in
-// passes that read again because memory is short.
-func TestCancelStopsReading(t *testing.T) {
+// twoPointwise is a network of two convolutions of 1x1.
+func twoPointwise(t *testing.T) *nn.Graph {
+	t.Helper()
 	known := []nn.Dim{nn.Known(1), nn.Known(1), nn.Known(4), nn.Known(4)}
 	g := &nn.Graph{
 		Inputs:  []nn.ValueInfo{{Name: "x", Type: nn.Type{DType: tensor.Float32, Dims: known, Ranked: true}}},
@@ -49,6 +49,13 @@ func TestCancelStopsReading(t *testing.T) {
 	if err := nn.Verify(g); err != nil {
 		t.Fatal(err)
 	}
+	return g
+}
+
+// TestCancelStopsReading counts the samples that are read after a cancellation: none, in the first reading, and in
+// passes that read again because memory is short.
+func TestCancelStopsReading(t *testing.T) {
+	g := twoPointwise(t)
 	for _, at := range []int{1, 7, 45, 60} {
 		ctx, stop := context.WithCancel(t.Context())
 		loader := &cancelling{stop: stop, at: at}
@@ -96,6 +103,31 @@ func TestCancelledOrWhole(t *testing.T) {
 				}
 				t.Logf("%v undisturbed; %d of 25 were stopped", took, stopped)
 			})
+		}
+	}
+}
+
+// TestProgressShare: the share of the work that is done never falls, ends at 1, and moves within a layer.
+func TestProgressShare(t *testing.T) {
+	for name, kind := range map[string]SolverKind{"fast": Fast, "adam": Adam} {
+		c := DefaultConfig()
+		c.DataLoader, c.Positions, c.Solver, c.NumIterations = &cancelling{at: -1}, 200, kind, 100
+		var last float64
+		within := map[int]int{}
+		c.Progress = func(p Progress) {
+			if p.Share < last || p.Share > 1 {
+				t.Errorf("%s: %g after %g", name, p.Share, last)
+			}
+			if p.Share > last && !p.Done {
+				within[p.Index]++
+			}
+			last = p.Share
+		}
+		if _, err := Apply(t.Context(), twoPointwise(t), c); err != nil {
+			t.Fatal(err)
+		}
+		if last != 1 || within[0] < 3 || within[1] < 3 {
+			t.Errorf("%s: ends at %g, with %v steps within layers", name, last, within)
 		}
 	}
 }

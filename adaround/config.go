@@ -71,10 +71,12 @@ type Config struct {
 
 // Progress is one step of a run.
 type Progress struct {
-	Layer  string // name of the layer's node; empty for the plan
-	Index  int    // of the layer, from 0
-	Total  int    // number of layers
-	Done   bool   // the layer is finished and Report is set
+	Layer string // name of the layer's node; empty for the plan
+	Index int    // of the layer, from 0
+	Total int    // number of layers
+	// Share of the work of all layers that is done, as predicted from their sizes; in [0, 1]. It also grows within a layer.
+	Share  float64
+	Done   bool // the layer is finished and Report is set
 	Report *LayerReport
 	// PeakBytes is the predicted peak of memory; set in the first call, which comes before any work.
 	PeakBytes int64

@@ -36,6 +36,7 @@ func (r *fastRun) roundDepthwise(ctx context.Context) {
 		if c.center {
 			r.bias[o] = c.bias
 		}
+		r.meter.add(1)
 	})
 }
 

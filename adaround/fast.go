@@ -22,6 +22,8 @@ type SolverFast struct {
 	NoPolish bool
 	// NoPairs leaves out moves of two weights at once.
 	NoPairs bool
+
+	tell func(share float64) // called now and then with the share of the work that is done; nil for nobody
 }
 
 // Limits of the outer loops; they end earlier when nothing improves.
@@ -43,16 +45,26 @@ func (s SolverFast) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 	s.CorrectBias = s.CorrectBias && p.Bias != nil
 	r := &fastRun{SolverFast: s, p: p, pool: pool, candidate: candidate{make([]int32, p.O*p.K), slices.Clone(p.Scale), slices.Clone(p.Bias)}}
 	if p.depthwise() {
+		r.meter = newMeter(p.O, s.tell)
 		r.roundDepthwise(ctx)
 	} else {
+		r.meter = newMeter(usualPasses, s.tell)
 		r.roundGroups(ctx)
 	}
 	return completed(ctx, p.judge(r.candidate, pool))
 }
 
+// What a pass over all outputs weighs, and about how many there are: one for the start, one for each scale, and
+// usually four ridges.
+const (
+	lightPass, heavyPass = 1, 6
+	usualPasses          = 27*lightPass + 5*heavyPass
+)
+
 // fastRun is one problem under solution.
 type fastRun struct {
 	SolverFast
+	meter     *meter
 	p         *Problem
 	pool      *tensor.Pool
 	candidate // the result so far
@@ -81,7 +93,7 @@ func (r *fastRun) roundGroups(ctx context.Context) {
 	}
 	r.setRidge(firstRidge)
 	r.factor()
-	r.eachBlock(func(b *fastBlock, g group) {
+	r.eachBlock(lightPass, func(b *fastBlock, g group) {
 		b.sample()
 		b.predict(func(w *row) []float32 { return w.weight })
 		b.residuals(true)
@@ -126,7 +138,7 @@ func (r *fastRun) factor() {
 func (r *fastRun) chooseRidge(ctx context.Context) {
 	try := func() (candidate, float64) {
 		c := candidate{make([]int32, len(r.codes)), r.scale, slices.Clone(r.bias)}
-		r.eachBlock(func(b *fastBlock, g group) {
+		r.eachBlock(heavyPass, func(b *fastBlock, g group) {
 			b.relax(ctx, g, r.start[b.from*b.k:])
 			b.write(c)
 		})
@@ -159,7 +171,7 @@ func (r *fastRun) polish(ctx context.Context) {
 	for g := range columns {
 		columns[g] = transpose(r.p.Solve.cols(g, r.p.K), r.p.Solve.P, r.p.K, r.pool)
 	}
-	r.eachBlock(func(b *fastBlock, g group) {
+	r.eachBlock(heavyPass, func(b *fastBlock, g group) {
 		b.read(r.candidate)
 		b.sample()
 		b.polish(ctx, g, columns[b.from/r.p.outs()])
@@ -167,11 +179,12 @@ func (r *fastRun) polish(ctx context.Context) {
 	})
 }
 
-// eachBlock calls f for all blocks of outputs, with the rows at nearest rounding on the present scales.
-func (r *fastRun) eachBlock(f func(b *fastBlock, g group)) {
+// eachBlock calls f for all blocks of outputs, with the rows at nearest rounding on the present scales. weight is that of the pass.
+func (r *fastRun) eachBlock(weight int, f func(b *fastBlock, g group)) {
 	blocks := outputBlocks(r.p, blockWidth(r.p.outs(), r.pool.Workers()))
 	r.pool.For(len(blocks), func(_, i int) {
 		f(r.newBlock(blocks[i][0], blocks[i][1]), r.groups[blocks[i][0]/r.p.outs()])
+		r.meter.add(float64(weight) / float64(len(blocks)))
 	})
 }
 

@@ -47,6 +47,7 @@ func (r *run) plan() error {
 	if r.cfg.Memory > 0 && r.out.PeakBytes > r.cfg.Memory {
 		return &MemoryError{worst, r.out.PeakBytes, r.cfg.Memory}
 	}
+	r.shares()
 	r.progress(Progress{PeakBytes: r.out.PeakBytes})
 	return nil
 }

@@ -21,7 +21,7 @@ const scaleReach = 10
 func (r *fastRun) fitScales(ctx context.Context) {
 	search := newScaleSearch(r.p)
 	rest := make([]float32, len(r.start)) // does not depend on the scales
-	r.eachBlock(func(b *fastBlock, g group) { b.rest(g.f, rest[b.from*b.k:], r.start[b.from*b.k:]) })
+	r.eachBlock(lightPass, func(b *fastBlock, g group) { b.rest(g.f, rest[b.from*b.k:], r.start[b.from*b.k:]) })
 	for level := range scaleSteps {
 		for _, factors := range search.factors(level) {
 			if ctx.Err() != nil {
@@ -31,7 +31,7 @@ func (r *fastRun) fitScales(ctx context.Context) {
 				r.scale[o] = r.p.Scale[o] * f
 			}
 			loss := make([]float64, r.p.O)
-			r.eachBlock(func(b *fastBlock, g group) {
+			r.eachBlock(lightPass, func(b *fastBlock, g group) {
 				copy(b.res, rest[b.from*b.k:])
 				copy(loss[b.from:], b.feedback(g.f, b.res))
 			})

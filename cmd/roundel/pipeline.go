@@ -231,7 +231,10 @@ type sampler interface {
 	adaround.DataLoader
 }
 
-// round runs AdaRound with a progress stage; layers count by their number of weights.
+// workUnits is all work of the rounding stage.
+const workUnits = 100_000
+
+// round runs AdaRound with a progress stage; layers count by the work that they are predicted to take.
 func (j *job) round(ctx context.Context) error {
 	cfg := j.rounding
 	cfg.DataLoader = j.calib
@@ -261,10 +264,15 @@ func (j *job) round(ctx context.Context) error {
 			if j.rounding.ParamBits < 4 {
 				j.reporter.Message("note: %d bits are fewer than the 4 to 31 that AIMET documents", j.rounding.ParamBits)
 			}
-			stage = j.reporter.Stage("rounding", int64(p.Total), 0)
+			stage = j.reporter.Stage("rounding", workUnits, 0)
 		case p.Done && p.Report != nil:
 			j.done, j.total = p.Index+1, p.Total
-			stage.Set(int64(p.Index+1), fmt.Sprintf("%s loss %.4g -> %.4g", p.Layer, p.Report.Nearest.Solve, p.Report.Final.Solve))
+			if p.Report.Resumed {
+				stage.Skip(int64(p.Share * workUnits))
+			}
+			stage.Set(int64(p.Share*workUnits), fmt.Sprintf("%s loss %.4g -> %.4g", p.Layer, p.Report.Nearest.Solve, p.Report.Final.Solve))
+		default:
+			stage.Set(int64(p.Share*workUnits), fmt.Sprintf("%s, layer %d of %d", p.Layer, p.Index+1, p.Total))
 		}
 	}
 	res, err := adaround.Apply(ctx, j.float, cfg)

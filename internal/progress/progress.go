@@ -111,6 +111,14 @@ func (s *Stage) Set(done int64, note string) {
 	s.report(note, false)
 }
 
+// Skip says that done units are finished in all, those since the last call in an earlier run.
+func (s *Stage) Skip(done int64) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	s.before += max(done-s.done, 0)
+	s.done = max(s.done, min(done, s.total))
+}
+
 // End finishes the stage; note sums it up.
 func (s *Stage) End(note string) {
 	s.r.mu.Lock()

@@ -148,3 +148,21 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 	s.End("")
 }
+
+// TestSkip: work of an earlier run counts as done, and not for the speed.
+func TestSkip(t *testing.T) {
+	f := &fake{at: time.Unix(1000, 0)}
+	s := New(f, JSON, nil, f.now).Stage("rounding", 100, 0)
+	s.Skip(50)
+	f.wait(10 * time.Second)
+	s.Set(60, "") // ten units in ten seconds: forty more are left
+	if !strings.Contains(f.String(), `"remaining":40`) {
+		t.Error(f.String())
+	}
+	s.Skip(20) // no way back
+	f.wait(10 * time.Second)
+	s.Set(70, "")
+	if !strings.Contains(f.String(), `"remaining":30`) {
+		t.Error(f.String())
+	}
+}
