@@ -184,7 +184,8 @@ def try_quantize(a, path, meta, r):
             key = f"w{bits}a8"
             out = os.path.join(d, key)
             args = [a.roundel, "quantize", path, "--calib", os.path.join(d, "calib.npz"), "--eval", os.path.join(d, "eval.npz"), "-o", out,
-                    "--param-bits", str(bits), "--positions", str(a.positions), "--batch-size", str(min(a.samples, 8)), "--progress", "off"]
+                    "--param-bits", str(bits), "--positions", str(a.positions), "--batch-size", str(min(a.samples, 8)), "--progress", "off",
+                    "--prepare=" + a.prepare]
             code, log, sec, peak = execute(args, a.limit)
             q = {"seconds": sec, "peak": peak, "samples": a.samples, "positions": a.positions}
             if code:
@@ -351,6 +352,7 @@ def main():
     p.add_argument("--positions", type=int, default=2000, help="sampled positions for each layer")
     p.add_argument("--samples", type=int, default=8, help="samples to calibrate and round with, and as many others to compare on")
     p.add_argument("--bits", type=int, nargs="*", default=[8, 4], help="bits of the weights")
+    p.add_argument("--prepare", default="", help="rewrites to switch on or off, as roundel's flag; use a --cache of its own then")
     p.add_argument("--no-ort", action="store_true", help="do not quantize with ONNX Runtime")
     p.add_argument("--skip-quantize", action="store_true")
     p.add_argument("--only-quantize", action="store_true", help="keep what is known of running the model")
