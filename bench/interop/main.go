@@ -60,7 +60,9 @@ var precisions = []precision{
 	{"w8a8", 8, 8, "default", encoding.SchemeTF},
 	{"w8a8_per_tensor", 8, 8, "default_per_tensor", encoding.SchemeTF},
 	{"w4a8", 4, 8, "default", encoding.SchemeTFEnhanced},
+	{"w4a8_per_tensor", 4, 8, "default_per_tensor", encoding.SchemeTFEnhanced},
 	{"w8a16", 8, 16, "default", encoding.SchemeTF},
+	{"w8a16_per_tensor", 8, 16, "default_per_tensor", encoding.SchemeTF},
 	{exactName, 8, 8, "default", encoding.SchemeTF},
 }
 
