@@ -1,6 +1,6 @@
 // Command interrupt measures how long a run of roundel goes on after SIGINT: it starts the command it is given, interrupts
-// it after a random time, notes when the process is gone and what it was doing, continues it with --resume, and so on until
-// a run has come to its end.
+// it after a random time, notes when it says that it has stopped, when the process is gone (its memory is given back
+// between these), and what it was doing, continues it with --resume, and so on until a run has come to its end.
 package main
 
 import (
@@ -38,8 +38,9 @@ func main() {
 
 // stop is one interruption.
 type stop struct {
-	late time.Duration
-	at   string // the last line before it
+	late time.Duration // until the last line, which says that the work has stopped
+	gone time.Duration // until the end of the process
+	at   string        // the last line before it
 }
 
 func run(bin string, args []string, every time.Duration, r *rand.Rand) error {
@@ -59,10 +60,11 @@ func run(bin string, args []string, every time.Duration, r *rand.Rand) error {
 	}
 	slices.SortFunc(stops, func(a, b stop) int { return cmp.Compare(a.late, b.late) })
 	n := len(stops)
-	fmt.Printf("%d interruptions until a run came to its end; from SIGINT to the end of the process: median %v, 99 %% %v, at most %v\n",
-		n, stops[n/2].late.Round(time.Millisecond), stops[n*99/100].late.Round(time.Millisecond), stops[n-1].late.Round(time.Millisecond))
+	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+	fmt.Printf("%d interruptions until a run came to its end; from SIGINT to the message that work has stopped: median %v, 99 %% %v, at most %v\n",
+		n, ms(stops[n/2].late), ms(stops[n*99/100].late), ms(stops[n-1].late))
 	for _, s := range stops[max(0, n-5):] {
-		fmt.Printf("  %v after %q\n", s.late.Round(time.Millisecond), s.at)
+		fmt.Printf("  %v (the process was gone after %v), interrupted after %q\n", ms(s.late), ms(s.gone), s.at)
 	}
 	return nil
 }
@@ -78,6 +80,7 @@ func interrupted(bin string, args []string, after time.Duration) (s stop, ended 
 		return s, false, err
 	}
 	var last atomic.Value
+	var heard atomic.Int64 // when the last line came
 	last.Store("")
 	read := make(chan struct{})
 	go func() {
@@ -85,6 +88,7 @@ func interrupted(bin string, args []string, after time.Duration) (s stop, ended 
 		in := bufio.NewScanner(stderr)
 		for in.Scan() {
 			last.Store(in.Text())
+			heard.Store(time.Now().UnixNano())
 		}
 		io.Copy(io.Discard, stderr)
 	}()
@@ -104,6 +108,6 @@ func interrupted(bin string, args []string, after time.Duration) (s stop, ended 
 	if sent.Load() == 0 {
 		return s, false, fmt.Errorf("%v failed by itself: %w: %s", args, err, last.Load())
 	}
-	s.late = gone.Sub(time.Unix(0, sent.Load()))
+	s.late, s.gone = time.Duration(heard.Load()-sent.Load()), gone.Sub(time.Unix(0, sent.Load()))
 	return s, false, nil
 }
