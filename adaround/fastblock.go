@@ -10,6 +10,7 @@ import (
 type fastBlock struct {
 	*linear
 	p      *Problem
+	pool   *tensor.Pool
 	center bool // the bias is free: residuals count without their mean
 	rows   []row
 	cols   []float32 // [P][K]
@@ -20,7 +21,7 @@ type fastBlock struct {
 }
 
 func (r *fastRun) newBlock(from, to int) *fastBlock {
-	b := &fastBlock{linear: newLinear(r.p, from, to, r.bias, r.pool.Kernels()), p: r.p, center: r.CorrectBias}
+	b := &fastBlock{linear: newLinear(r.p, from, to, r.bias, r.pool.Kernels()), p: r.p, pool: r.pool, center: r.CorrectBias}
 	b.res = make([]float32, b.outs*b.k)
 	for o := from; o < to; o++ {
 		b.rows = append(b.rows, newRow(r.p, o, r.scale[o]))
@@ -78,7 +79,7 @@ func (b *fastBlock) descend(g group) {
 	before := make([]float32, b.k)
 	for o := range b.rows {
 		r := &b.rows[o]
-		if r.done {
+		if r.done || b.pool.Stopped() {
 			continue
 		}
 		copy(before, r.x)

@@ -17,7 +17,7 @@ func (b *fastBlock) rest(f *factor, u, r []float32) {
 			u[o*k+i] = r[o*k+c]
 		}
 	}
-	for j := 0; j < k; j += panelWidth {
+	for j := 0; j < k && !b.pool.Stopped(); j += panelWidth {
 		w := min(panelWidth, k-j)
 		for o := range b.outs {
 			substitute(f, u[o*k:(o+1)*k], coef[o*panelWidth:], j, w)
@@ -32,7 +32,7 @@ func (b *fastBlock) feedback(f *factor, u []float32) []float64 {
 	k := b.k
 	loss := make([]float64, b.outs)
 	coef := make([]float32, b.outs*panelWidth)
-	for j := (k - 1) / panelWidth * panelWidth; j >= 0; j -= panelWidth {
+	for j := (k - 1) / panelWidth * panelWidth; j >= 0 && !b.pool.Stopped(); j -= panelWidth {
 		w := min(panelWidth, k-j)
 		for o := range b.outs {
 			loss[o] += b.decide(f, o, u[o*k:(o+1)*k], coef[o*panelWidth:], j, w)

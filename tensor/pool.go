@@ -118,6 +118,9 @@ func (p *Pool) Until(ctx context.Context) (restore func()) {
 	}
 }
 
+// Stopped reports whether the context of Until is done, for chunks that take long themselves.
+func (p *Pool) Stopped() bool { return p.stopped.Load() }
+
 // helper works for one For, and for those that follow soon.
 func (p *Pool) helper() {
 	for {
