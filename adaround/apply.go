@@ -257,7 +257,7 @@ func (r *run) layerWork(l *layer) float64 {
 	if l.geo.outs == 1 && l.geo.k <= enumerateUpTo {
 		positions *= 10
 	}
-	return float64(l.outputs())*columns*(positions+6*columns) + 5*images*float64(shape.Len())
+	return float64(float64(l.outputs())*columns*(positions+float64(6*columns))) + float64(5*images*float64(shape.Len()))
 }
 
 // shares sets what the layers up to each one take of all work.
@@ -281,6 +281,7 @@ func (r *run) tell(l *layer) func(float64) {
 		from = r.work[i-1]
 	}
 	return func(share float64) {
-		r.progress(Progress{Layer: l.node.Name, Index: i, Share: from + (r.work[i]-from)*(samplingShare+(1-samplingShare)*share)})
+		within := samplingShare + float64((1-samplingShare)*share)
+		r.progress(Progress{Layer: l.node.Name, Index: i, Share: from + float64((r.work[i]-from)*within)})
 	}
 }
