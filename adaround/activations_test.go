@@ -3,6 +3,7 @@ package adaround
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"roundel/tensor"
@@ -44,5 +45,39 @@ func TestActivationsQuantizeInputs(t *testing.T) {
 		if !slices.Equal(got.Solve.Y, want.Solve.Y) {
 			t.Errorf("layer %q: other targets", l.node.Name)
 		}
+	}
+}
+
+// TestActivationsAreChecked: a name that the network does not have, and a grid that is none, are errors.
+func TestActivationsAreChecked(t *testing.T) {
+	g, cfg := twoLayers(t, "")
+	grid := tensor.FakeQuant{Scale: 0.25, QMax: 255}
+	cfg.Activations = map[string]tensor.FakeQuant{"h": grid, "hh": grid, "w": grid}
+	_, err := newRun(t.Context(), g, cfg)
+	for _, want := range []string{`"hh"; the nearest name is "h"`, `no activation is named "w"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %s", err, want)
+		}
+	}
+	cfg.Activations = map[string]tensor.FakeQuant{"h": grid, "y": {QMax: 255}}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), `Activations["y"]`) || strings.Contains(err.Error(), `"h"`) {
+		t.Errorf("a scale of zero: %v", err)
+	}
+}
+
+// TestActivationsTakeMemory: the prediction counts the quantized copy of a layer's input.
+func TestActivationsTakeMemory(t *testing.T) {
+	g, cfg := twoLayers(t, "")
+	var bytes [2]int64
+	for i := range bytes {
+		r, err := newRun(t.Context(), g, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes[i] = r.samplingBytes(r.layers[1])
+		cfg.Activations = map[string]tensor.FakeQuant{"h": {Scale: 0.25, QMin: -1000, QMax: 1000}}
+	}
+	if want := bytes[0] + 4*16*5; bytes[1] < want {
+		t.Errorf("%d bytes with 16 inputs of 5 values quantized, %d without", bytes[1], bytes[0])
 	}
 }

@@ -2,6 +2,7 @@ package adaround
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -82,7 +83,7 @@ func newRun(ctx context.Context, g *nn.Graph, cfg Config) (*run, error) {
 	r := &run{cfg: cfg, g: g, pool: tensor.NewPool(workers, asm.Best()), out: &Result{ParamEncodings: map[string]*encoding.Encoding{}}}
 	all, skips := findLayers(g)
 	chosen, ignored, err := chooseLayers(cfg, all)
-	if err != nil {
+	if err := errors.Join(err, checkActivations(cfg.Activations, g)); err != nil {
 		return nil, err
 	}
 	layers, unquantized, err := encode(cfg, g, chosen, r.pool)

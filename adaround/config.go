@@ -117,6 +117,10 @@ func (c Config) Validate() error {
 		bits := c.ParamBitsOverrides[name]
 		bad(bits < 2 || bits > 31, "ParamBitsOverrides[%q] is %d, outside 2..31", name, bits)
 	}
+	for _, name := range sortedKeys(c.Activations) {
+		q := c.Activations[name]
+		bad(!(q.Scale > 0 && q.Scale < posInf && q.QMin < q.QMax), "Activations[%q] has scale %g and codes %g to %g", name, q.Scale, q.QMin, q.QMax)
+	}
 	bad(c.Solver != Adam && c.Solver != Fast, "Solver is %q; known are %q and %q", c.Solver, Fast, Adam)
 	bad(!(c.LearningRate > 0), "LearningRate is %g, must be positive", c.LearningRate)
 	bad(c.BatchSize < 0, "BatchSize is %d; 0 is the gradient over all positions", c.BatchSize)

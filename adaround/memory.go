@@ -1,8 +1,10 @@
 package adaround
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
+	"slices"
 )
 
 // MemoryError says that a run cannot stay within Config.Memory.
@@ -113,6 +115,10 @@ func (r *run) problemBytes(l *layer) (total, each, positions int64) {
 func (r *run) samplingBytes(l *layer) int64 {
 	total, each, _ := r.problemBytes(l)
 	k, o, g, workers := int64(l.geo.k), int64(l.outputs()), int64(l.geo.groups), int64(r.pool.Workers())
+	if _, ok := r.cfg.Activations[l.input]; ok { // a chunk of it in the cut is copied before it is quantized
+		largest := slices.MaxFunc(r.stream.chunks, func(a, b chunk) int { return cmp.Compare(a.count, b.count) })
+		total += 4 * int64(r.stream.shape[l.input].Len()) * int64(largest.count)
+	}
 	return total + 4*o*k + workers*4*each*(k*g+o/g) + 2*r.stream.arena
 }
 

@@ -1,11 +1,16 @@
 package adaround
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+
+	"roundel/nn"
+	"roundel/tensor"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -26,18 +31,38 @@ func matchNames(pattern string, layers []*layer) ([]int, error) {
 	if strings.ContainsAny(pattern, "*?[") {
 		return nil, fmt.Errorf("no layer or weight matches %q", pattern)
 	}
-	nearest, best := "", 0
+	var names []string
 	for _, l := range layers {
-		for _, name := range []string{l.node.Name, l.weight} {
-			if d := editDistance(pattern, name); nearest == "" || d < best {
-				nearest, best = name, d
-			}
-		}
+		names = append(names, l.node.Name, l.weight)
 	}
-	if nearest == "" {
+	if len(names) == 0 {
 		return nil, fmt.Errorf("no layer is named %q: the model has none to round", pattern)
 	}
-	return nil, fmt.Errorf("no layer or weight is named %q; the nearest name is %q", pattern, nearest)
+	return nil, fmt.Errorf("no layer or weight is named %q; the nearest name is %q", pattern, nearestName(pattern, names))
+}
+
+// nearestName returns the first of the names that the fewest edits make of name.
+func nearestName(name string, names []string) string {
+	return slices.MinFunc(names, func(a, b string) int { return cmp.Compare(editDistance(name, a), editDistance(name, b)) })
+}
+
+// checkActivations reports the names of activations that are neither inputs of g nor made by its nodes.
+func checkActivations(activations map[string]tensor.FakeQuant, g *nn.Graph) error {
+	var known []string
+	for _, v := range g.Inputs {
+		known = append(known, v.Name)
+	}
+	for _, n := range g.Nodes {
+		known = append(known, n.Outputs...)
+	}
+	known = slices.DeleteFunc(known, func(name string) bool { return name == "" })
+	var errs []error
+	for _, name := range sortedKeys(activations) {
+		if !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("adaround: Activations: no activation is named %q; the nearest name is %q", name, nearestName(name, known)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // matches is path.Match without the special meaning of slashes.
