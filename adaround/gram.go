@@ -29,30 +29,41 @@ func newGram(a []float32, k int, center bool, pool *tensor.Pool) *gram {
 	m := &gram{k: k, g: make([]float32, k*k)}
 	rows := len(a) / k
 	tensor.Gram(m.g, k, a, k, k, rows, false, pool)
-	scale := 1 / float32(rows)
-	for i := range m.g {
-		m.g[i] *= scale
-	}
 	if center {
-		m.means = columnMeans(a, k)
-		for i := range m.g {
-			m.g[i] -= float32(m.means[i/k] * m.means[i%k])
-		}
+		m.means = columnMeans(a, k, pool)
 	}
+	scale := 1 / float32(rows)
+	pool.For(k, func(_, i int) {
+		row := m.g[i*k:][:k]
+		for j := range row {
+			row[j] *= scale
+		}
+		if center {
+			for j, mean := range m.means {
+				row[j] -= float32(m.means[i] * mean)
+			}
+		}
+	})
 	m.measure()
 	return m
 }
 
 // columnMeans returns the mean of each column of a, [P][K].
-func columnMeans(a []float32, k int) []float32 {
-	sum := make([]float64, k)
-	for i, v := range a {
-		sum[i%k] += float64(v)
-	}
+func columnMeans(a []float32, k int, pool *tensor.Pool) []float32 {
+	const chunk = 64
 	mean := make([]float32, k)
-	for c := range mean {
-		mean[c] = float32(sum[c] / float64(len(a)/k))
-	}
+	pool.For((k+chunk-1)/chunk, func(_, i int) {
+		var sum [chunk]float64
+		from, to := i*chunk, min((i+1)*chunk, k)
+		for rows := a; len(rows) > 0; rows = rows[k:] {
+			for c, v := range rows[from:to] {
+				sum[c] += float64(v)
+			}
+		}
+		for c := from; c < to; c++ {
+			mean[c] = float32(sum[c-from] / float64(len(a)/k))
+		}
+	})
 	return mean
 }
 

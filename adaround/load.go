@@ -280,7 +280,7 @@ func (s *stream) probe(ctx context.Context, layers []*layer) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	p, err := s.compile(nil, sortedKeys(wanted), nil, s.cfg.Activations) // of the two networks the larger
+	p, err := s.compile(ctx, nil, sortedKeys(wanted), nil, s.cfg.Activations) // of the two networks the larger
 	if err != nil {
 		return fmt.Errorf("adaround: %w", err)
 	}

@@ -152,7 +152,7 @@ func (s *stream) pass(ctx context.Context, l *layer, advance bool, tap tapFunc) 
 	if advance {
 		next = s.liveAt(l.at)
 	}
-	run, err := s.newSegments(l, next, tap)
+	run, err := s.newSegments(ctx, l, next, tap)
 	if err != nil {
 		return fmt.Errorf("adaround: layer %q: %w", l.node.Name, err)
 	}
@@ -190,7 +190,7 @@ type segments struct {
 	errs    []error // by worker
 }
 
-func (s *stream) newSegments(l *layer, next []string, tap tapFunc) (*segments, error) {
+func (s *stream) newSegments(ctx context.Context, l *layer, next []string, tap tapFunc) (*segments, error) {
 	r := &segments{stream: s, input: l.input, next: next, differ: s.differs(), tap: tap, errs: make([]error, s.pool.Workers())}
 	var fetch, fetchRounded, show, showRounded []string
 	for _, v := range next {
@@ -208,18 +208,18 @@ func (s *stream) newSegments(l *layer, next []string, tap tapFunc) (*segments, e
 		}
 	}
 	var err error
-	if r.float, err = s.compile(fetch, show, nil, nil); err == nil {
-		r.rounded, err = s.compile(fetchRounded, showRounded, s.rounded, s.cfg.Activations)
+	if r.float, err = s.compile(ctx, fetch, show, nil, nil); err == nil {
+		r.rounded, err = s.compile(ctx, fetchRounded, showRounded, s.rounded, s.cfg.Activations)
 	}
 	return r, err
 }
 
 // compile returns the program from the cut to the given values, nil when there are none.
-func (s *stream) compile(fetch, show []string, consts map[string]tensor.Any, quant map[string]tensor.FakeQuant) (*nn.Program, error) {
+func (s *stream) compile(ctx context.Context, fetch, show []string, consts map[string]tensor.Any, quant map[string]tensor.FakeQuant) (*nn.Program, error) {
 	if len(fetch)+len(show) == 0 {
 		return nil, nil
 	}
-	return nn.Compile(s.g, nn.CompileOptions{Pool: s.pool, Kernels: s.pool.Kernels(), Feeds: s.live, Fetches: append([]string{}, fetch...),
+	return nn.Compile(ctx, s.g, nn.CompileOptions{Pool: s.pool, Kernels: s.pool.Kernels(), Feeds: s.live, Fetches: append([]string{}, fetch...),
 		Taps: show, Consts: consts, FakeQuant: quant, Weights: s.weights, NHWC: true})
 }
 

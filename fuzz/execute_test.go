@@ -109,7 +109,7 @@ func FuzzExecute(f *testing.F) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		want, err := nn.Eval(ctx, g, feeds)
-		p, cerr := nn.Compile(g, nn.CompileOptions{Pool: tensor.NewPool(1+int(seed%2), asm.Best())})
+		p, cerr := nn.Compile(t.Context(), g, nn.CompileOptions{Pool: tensor.NewPool(1+int(seed%2), asm.Best())})
 		if cerr != nil {
 			return
 		}

@@ -246,7 +246,7 @@ func TestIfOfOtherShapes(t *testing.T) {
 			if err := Verify(g); err != nil {
 				t.Fatal(err)
 			}
-			p, err := Compile(g, CompileOptions{})
+			p, err := Compile(t.Context(), g, CompileOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,7 +272,7 @@ func TestViewOfReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Compile(g, CompileOptions{})
+	p, err := Compile(t.Context(), g, CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

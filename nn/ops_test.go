@@ -278,7 +278,7 @@ func TestProgramOps(t *testing.T) {
 				for _, o := range n.Outputs {
 					g.Outputs = append(g.Outputs, ValueInfo{Name: o})
 				}
-				p, err := Compile(g, CompileOptions{})
+				p, err := Compile(t.Context(), g, CompileOptions{})
 				if err != nil {
 					t.Fatalf("%v: %v", c.Attrs, err)
 				}

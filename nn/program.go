@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -74,8 +75,9 @@ type Program struct {
 // Compile prepares g, whose nodes must be in execution order, for inference. The
 // graph is not changed and must not change while the Program is used. When the
 // shapes of the feeds are known but for the batch, everything is planned at
-// once; otherwise at the first Run with each new shape.
-func Compile(g *Graph, o CompileOptions) (*Program, error) {
+// once; otherwise at the first Run with each new shape. Weights are packed here,
+// which takes long for large ones; when ctx is done the error wraps its error.
+func Compile(ctx context.Context, g *Graph, o CompileOptions) (*Program, error) {
 	p := &Program{g: g, o: o, k: o.Kernels, pool: o.Pool, cache: o.Weights, wanted: map[string]int{}, uses: map[string]int{}}
 	switch {
 	case p.k.ISA == "" && o.Pool != nil:
@@ -102,7 +104,7 @@ func Compile(g *Graph, o CompileOptions) (*Program, error) {
 	}
 	p.run.init(p)
 	if shapes, ok := p.declaredShapes(); ok {
-		if _, err := p.variantFor(shapes, false); err != nil {
+		if _, err := p.variantFor(ctx, shapes, false); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"context"
 	"slices"
 
 	"roundel/tensor"
@@ -11,7 +12,7 @@ import (
 // It is so when the graph says that it takes one image at a time, or when with
 // two images every value has twice the first dimension and no operator mixes
 // images. The second is found by inferring the types for two images.
-func (p *Program) splittable(one *resolved, shapes []tensor.Shape) bool {
+func (p *Program) splittable(ctx context.Context, one *resolved, shapes []tensor.Shape) bool {
 	for v := range p.wanted {
 		t := one.types[v]
 		if s, ok := t.Shape(); !ok || len(s) == 0 || one.consts[v] != nil || s[0] != 1 {
@@ -31,7 +32,7 @@ func (p *Program) splittable(one *resolved, shapes []tensor.Shape) bool {
 		two[i] = s.Clone()
 		two[i][0] = 2
 	}
-	pair, err := p.resolve(two)
+	pair, err := p.resolve(ctx, two)
 	if err != nil {
 		return false
 	}

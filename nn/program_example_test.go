@@ -24,7 +24,7 @@ func ExampleCompile() {
 		fmt.Println(err)
 		return
 	}
-	p, err := nn.Compile(g, nn.CompileOptions{})
+	p, err := nn.Compile(context.Background(), g, nn.CompileOptions{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -35,7 +35,7 @@ func checkFast(t *testing.T, cases []fastCase) {
 				var first map[string]tensor.Any
 				for _, k := range asm.Available() {
 					for _, workers := range []int{1, 3} {
-						p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(workers, k)})
+						p, err := Compile(t.Context(), s.g, CompileOptions{Pool: tensor.NewPool(workers, k)})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -246,7 +246,7 @@ func checkRecurrent(t *testing.T, c fastCase) {
 	var first map[string]tensor.Any
 	for _, k := range asm.Available() {
 		for _, workers := range []int{1, 3} {
-			p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(workers, k)})
+			p, err := Compile(t.Context(), s.g, CompileOptions{Pool: tensor.NewPool(workers, k)})
 			if err != nil {
 				t.Fatal(err)
 			}

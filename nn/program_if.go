@@ -118,7 +118,7 @@ func (br *branches) program(cond bool, args []tensor.Any) *Program {
 			t.shapes[i] = args[i].Shape().Clone()
 		}
 	}
-	if p, err := Compile(br.flat(cond, args), br.o); err == nil {
+	if p, err := Compile(context.Background(), br.flat(cond, args), br.o); err == nil {
 		t.p = p
 	}
 	br.taken = append(br.taken, t)

@@ -27,7 +27,7 @@ func TestProgramIf(t *testing.T) {
 	if err := Verify(g); err != nil {
 		t.Fatal(err)
 	}
-	p, err := Compile(g, CompileOptions{Pool: tensor.NewPool(2, asm.Best())})
+	p, err := Compile(t.Context(), g, CompileOptions{Pool: tensor.NewPool(2, asm.Best())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,11 +82,11 @@ func TestProgramNestedIf(t *testing.T) {
 	if err := Verify(g); err != nil {
 		t.Fatal(err)
 	}
-	p, err := Compile(g, CompileOptions{Pool: tensor.NewPool(2, asm.Best())})
+	p, err := Compile(t.Context(), g, CompileOptions{Pool: tensor.NewPool(2, asm.Best())})
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, err := p.resolve([]tensor.Shape{{1, 5}, {}})
+	one, err := p.resolve(t.Context(), []tensor.Shape{{1, 5}, {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestProgramModels(t *testing.T) {
 			for i := 4; i < len(g.Nodes); i += 5 {
 				cut := g.Nodes[i].Outputs[0]
 				o := nn.CompileOptions{Weights: cache, NHWC: true, Feeds: []string{cut}}
-				if _, err := nn.Compile(g, o); err == nil {
+				if _, err := nn.Compile(t.Context(), g, o); err == nil {
 					o.Feeds = []string{at}
 					x = runModel(t, g, o, map[string]tensor.Any{at: x}, cut)
 					at = cut
@@ -103,7 +103,7 @@ func firstImage(x tensor.Any) tensor.Any {
 func runModel(t *testing.T, g *nn.Graph, o nn.CompileOptions, feeds map[string]tensor.Any, fetch string) tensor.Any {
 	t.Helper()
 	o.Fetches = []string{fetch}
-	p, err := nn.Compile(g, o)
+	p, err := nn.Compile(t.Context(), g, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -70,8 +71,8 @@ type builder struct {
 	fetch map[string]int
 }
 
-// buildPlan lowers the needed nodes to steps and plans their memory.
-func (p *Program) buildPlan(r *resolved) (*plan, error) {
+// buildPlan lowers the needed nodes to steps, packing their weights, and plans their memory.
+func (p *Program) buildPlan(ctx context.Context, r *resolved) (*plan, error) {
 	b := &builder{p: p, r: r, pl: &plan{}, vals: map[string]*operand{}, fused: map[*Node]*group{}, fetch: map[string]int{}}
 	for i, name := range p.fetches {
 		b.fetch[name] = i
@@ -92,6 +93,9 @@ func (p *Program) buildPlan(r *resolved) (*plan, error) {
 	}
 	b.findGroups()
 	for _, n := range p.nodes {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("nn: compile: %w", err)
+		}
 		if err := b.node(n); err != nil {
 			return nil, nodeError(n, err)
 		}

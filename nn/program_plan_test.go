@@ -120,7 +120,7 @@ func TestProgramSteps(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, v := build()
-			p, err := Compile(s.g, c.o(v))
+			p, err := Compile(t.Context(), s.g, c.o(v))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestProgramTaps(t *testing.T) {
 			}
 			feeds := s.feeds(5)
 			want := mustRun(t, s.g, CompileOptions{Fetches: taps}, feeds)
-			p, err := Compile(s.g, CompileOptions{Fetches: []string{}, Taps: taps, Pool: tensor.NewPool(3, asm.Kernels{})})
+			p, err := Compile(t.Context(), s.g, CompileOptions{Fetches: []string{}, Taps: taps, Pool: tensor.NewPool(3, asm.Kernels{})})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,7 +184,7 @@ func TestProgramNoAllocs(t *testing.T) {
 	f := s.node("Flatten", nil, s.node("GlobalAveragePool", nil, z))
 	s.output(s.node("Gemm", nil, f, s.weight(32, 32, 10), s.constant(s.random(10))))
 	for _, workers := range []int{1, 2} {
-		p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(workers, asm.Kernels{}),
+		p, err := Compile(t.Context(), s.g, CompileOptions{Pool: tensor.NewPool(workers, asm.Kernels{}),
 			FakeQuant: map[string]tensor.FakeQuant{x: {Scale: 0.1, QMax: 255}, "x0": {Scale: 0.1, QMin: -128, QMax: 127}}})
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestProgramNoAllocs(t *testing.T) {
 func TestMemoryPlan(t *testing.T) {
 	for seed := range uint64(40) {
 		s := randomNet(seed + 5000)
-		p, err := Compile(s.g, CompileOptions{})
+		p, err := Compile(t.Context(), s.g, CompileOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,7 +334,7 @@ func TestProgramOperators(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(2, asm.Kernels{})})
+			p, err := Compile(t.Context(), s.g, CompileOptions{Pool: tensor.NewPool(2, asm.Kernels{})})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -158,7 +158,7 @@ func (r *batchRun) start(ctx context.Context, feeds map[string]tensor.Any, tap f
 		}
 		r.in[i], r.shapes[i] = t, t.Shape()
 	}
-	v, err := p.variantFor(r.shapes, true)
+	v, err := p.variantFor(ctx, r.shapes, true)
 	if err != nil {
 		return err
 	}

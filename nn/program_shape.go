@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,7 +19,7 @@ type resolved struct {
 }
 
 // resolve infers types with the feeds at the given shapes and computes what is constant.
-func (p *Program) resolve(shapes []tensor.Shape) (*resolved, error) {
+func (p *Program) resolve(ctx context.Context, shapes []tensor.Shape) (*resolved, error) {
 	r := &resolved{types: map[string]Type{}, consts: map[string]tensor.Any{}, stable: map[string]bool{}}
 	for i, f := range p.feeds {
 		declared, _ := p.declaredType(f)
@@ -28,6 +29,9 @@ func (p *Program) resolve(shapes []tensor.Shape) (*resolved, error) {
 		p.resolveConst(r, v)
 	}
 	for _, n := range p.nodes {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("nn: compile: %w", err)
+		}
 		if err := p.resolveNode(r, n); err != nil {
 			return nil, err
 		}
@@ -170,7 +174,7 @@ type variant struct {
 const maxVariants = 8
 
 // variantFor returns the variant for feeds of the given shapes, and whether it is to be run once per image.
-func (p *Program) variantFor(shapes []tensor.Shape, batched bool) (*variant, error) {
+func (p *Program) variantFor(ctx context.Context, shapes []tensor.Shape, batched bool) (*variant, error) {
 	if v := p.findVariant(shapes, batched); v != nil {
 		return v, nil
 	}
@@ -179,13 +183,13 @@ func (p *Program) variantFor(shapes []tensor.Shape, batched bool) (*variant, err
 		one := perImage(shapes)
 		v := p.findVariant(one, false)
 		if v == nil {
-			v, _ = p.addVariant(one)
+			v, _ = p.addVariant(ctx, one)
 		}
 		if v != nil && v.imagewise {
 			return v, nil
 		}
 	}
-	return p.addVariant(shapes)
+	return p.addVariant(ctx, shapes)
 }
 
 // findVariant looks a variant up without allocating. With batched set it also
@@ -208,8 +212,8 @@ func sameImage(a, b tensor.Shape) bool {
 }
 
 // addVariant plans for the given shapes.
-func (p *Program) addVariant(shapes []tensor.Shape) (*variant, error) {
-	one, err := p.resolve(shapes)
+func (p *Program) addVariant(ctx context.Context, shapes []tensor.Shape) (*variant, error) {
+	one, err := p.resolve(ctx, shapes)
 	if err != nil {
 		return nil, err
 	}
@@ -217,11 +221,14 @@ func (p *Program) addVariant(shapes []tensor.Shape) (*variant, error) {
 	for i, s := range shapes {
 		v.shapes[i] = s.Clone()
 	}
-	if v.plan, err = p.buildPlan(one); err != nil {
+	if v.plan, err = p.buildPlan(ctx, one); err != nil {
 		return nil, err
 	}
 	if batchOf(shapes) == 1 {
-		v.imagewise = p.splittable(one, shapes)
+		v.imagewise = p.splittable(ctx, one, shapes)
+		if err := ctx.Err(); err != nil { // then it is not known
+			return nil, fmt.Errorf("nn: compile: %w", err)
+		}
 	}
 	if len(p.variants) == maxVariants {
 		p.variants = slices.Delete(p.variants, 0, 1)

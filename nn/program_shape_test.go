@@ -60,7 +60,7 @@ func TestProgramWholeBatch(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSketch(11, tensor.Shape{1, 3, 5, 5})
 			s.output(c.build(s))
-			if p, err := Compile(s.g, CompileOptions{}); err == nil && p.variants[0].imagewise != c.imagewise {
+			if p, err := Compile(t.Context(), s.g, CompileOptions{}); err == nil && p.variants[0].imagewise != c.imagewise {
 				t.Errorf("image by image: %v, want %v", !c.imagewise, c.imagewise)
 			}
 			for _, workers := range []int{1, 2} {
@@ -84,7 +84,7 @@ func TestProgramShapes(t *testing.T) {
 	y := s.node("Relu", nil, s.conv("x0", 4, 3, 2, 1, 1, 1, true))
 	s.g.Inputs[0].Type.Dims[2], s.g.Inputs[0].Type.Dims[3] = Dim{Size: -1, Sym: "H"}, Dim{Size: -1}
 	s.output(y)
-	p, err := Compile(s.g, CompileOptions{})
+	p, err := Compile(t.Context(), s.g, CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestProgramDataDependentShape(t *testing.T) {
 		compareNear(t, name, got[name], want[name], 0)
 	}
 	mul := s.g.Outputs[1].Name
-	p, err := Compile(s.g, CompileOptions{Fetches: []string{}, Taps: []string{mul}})
+	p, err := Compile(t.Context(), s.g, CompileOptions{Fetches: []string{}, Taps: []string{mul}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestProgramDataDependentShape(t *testing.T) {
 	}); err != nil || seen != 1 {
 		t.Errorf("tap of unknown shape: seen %d times, error %v", seen, err)
 	}
-	if _, err := Compile(s.g, CompileOptions{Fetches: []string{}, Taps: []string{nz}}); err == nil || !strings.Contains(err.Error(), "is not a float32 tensor") {
+	if _, err := Compile(t.Context(), s.g, CompileOptions{Fetches: []string{}, Taps: []string{nz}}); err == nil || !strings.Contains(err.Error(), "is not a float32 tensor") {
 		t.Errorf("tap of integers: %v", err)
 	}
 }

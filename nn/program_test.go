@@ -14,7 +14,7 @@ import (
 
 func mustRun(t *testing.T, g *Graph, o CompileOptions, feeds map[string]tensor.Any) map[string]tensor.Any {
 	t.Helper()
-	p, err := Compile(g, o)
+	p, err := Compile(t.Context(), g, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestProgramWorkersAndBatches(t *testing.T) {
 			all := s.feeds(5)
 			want := mustRun(t, s.g, CompileOptions{}, all)
 			for _, workers := range []int{2, 3} {
-				p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(workers, asm.Kernels{})})
+				p, err := Compile(t.Context(), s.g, CompileOptions{Pool: tensor.NewPool(workers, asm.Kernels{})})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -129,7 +129,7 @@ func TestProgramSegments(t *testing.T) {
 		for _, nhwc := range []bool{false, true} {
 			for _, n := range s.g.Nodes {
 				cut := n.Outputs[0]
-				if _, err := Compile(s.g, CompileOptions{Feeds: []string{cut}, Weights: cache}); err != nil {
+				if _, err := Compile(t.Context(), s.g, CompileOptions{Feeds: []string{cut}, Weights: cache}); err != nil {
 					continue // another path leads around the cut
 				}
 				t.Run(fmt.Sprint(seed, cut, nhwc), func(t *testing.T) {
@@ -186,13 +186,13 @@ func TestProgramErrors(t *testing.T) {
 		{"nothing", CompileOptions{Fetches: []string{}}, "nothing to compute"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Compile(g, c.o)
+			_, err := Compile(t.Context(), g, c.o)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error is %v, want it to say %q", err, c.want)
 			}
 		})
 	}
-	p, err := Compile(g, CompileOptions{})
+	p, err := Compile(t.Context(), g, CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,5 +219,60 @@ func TestProgramErrors(t *testing.T) {
 	}
 	if res, err := p.Run(context.Background(), s.feeds(2)); err != nil || res[y] == nil {
 		t.Errorf("run after failed runs: %v", err)
+	}
+}
+
+// stopsAfter is a context that is done when it has been asked left times.
+type stopsAfter struct {
+	context.Context
+	left int
+}
+
+func (c *stopsAfter) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCompileCancelled stops a compilation before each node, in both of its passes over them: it ends there, and a program
+// that was stopped while it planned for a new shape plans again.
+func TestCompileCancelled(t *testing.T) {
+	s := newSketch(5, tensor.Shape{1, 3, 8, 8})
+	y := s.node("Relu", nil, s.conv(s.node("Relu", nil, s.conv("x0", 4, 3, 1, 1, 1, 1, true)), 4, 3, 1, 1, 1, 1, true))
+	g := s.output(y)
+	whole := &stopsAfter{t.Context(), math.MaxInt}
+	p, err := Compile(whole, g, CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := math.MaxInt - whole.left
+	if asked < 2*len(g.Nodes) {
+		t.Fatalf("the context was asked %d times for %d nodes", asked, len(g.Nodes))
+	}
+	for n := range asked {
+		if _, err := Compile(&stopsAfter{t.Context(), n}, g, CompileOptions{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped at question %d of %d: error %v", n, asked, err)
+		}
+	}
+	x := s.feeds(2)
+	want, err := p.Run(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range asked {
+		q, err := Compile(t.Context(), g, CompileOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.variants = nil
+		if _, err := q.Run(&stopsAfter{t.Context(), n}, x); !errors.Is(err, context.Canceled) {
+			t.Errorf("a plan stopped at question %d of %d: error %v", n, asked, err)
+		}
+		got, err := q.Run(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compareNear(t, "after a plan that was stopped", got[y], want[y], 0)
 	}
 }

@@ -88,7 +88,7 @@ func TestPeakBytes(t *testing.T) {
 			into := map[string]*tensor.Dense[float32]{out: tensor.New[float32](shape...)}
 			cache := NewWeightCache()
 			before := heapNow()
-			p, err := Compile(s.g, CompileOptions{Pool: tensor.NewPool(workers, asm.Kernels{}), Weights: cache})
+			p, err := Compile(t.Context(), s.g, CompileOptions{Pool: tensor.NewPool(workers, asm.Kernels{}), Weights: cache})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -50,7 +50,7 @@ func (s *Sim) Sensitivity(ctx context.Context, eval Evaluate, progress func(node
 	cache := map[string]tensor.Any{} // so that equal programs share packed weights
 	weights := nn.NewWeightCache()
 	score := func(on func(string) bool) (Number, error) {
-		p, err := s.compileSubset(on, cache, weights)
+		p, err := s.compileSubset(ctx, on, cache, weights)
 		if err != nil {
 			return 0, err
 		}
@@ -119,7 +119,7 @@ func (s *Sim) layers() []layer {
 }
 
 // compileSubset compiles the simulation with only some of the enabled quantizers.
-func (s *Sim) compileSubset(on func(string) bool, cache map[string]tensor.Any, weights *nn.WeightCache) (*nn.Program, error) {
+func (s *Sim) compileSubset(ctx context.Context, on func(string) bool, cache map[string]tensor.Any, weights *nn.WeightCache) (*nn.Program, error) {
 	c := *s.placement
 	c.quant = map[string]*quantizer{}
 	for name, q := range s.quant {
@@ -128,7 +128,7 @@ func (s *Sim) compileSubset(on func(string) bool, cache map[string]tensor.Any, w
 		c.quant[name] = &part
 	}
 	sub := &Sim{placement: &c, pool: s.workers(), consts: cache}
-	return sub.Compile(nn.CompileOptions{Weights: weights})
+	return sub.Compile(ctx, nn.CompileOptions{Weights: weights})
 }
 
 // TensorSQNR compares one tensor of the simulation with the float model, over all batches together.
@@ -166,11 +166,11 @@ func (s *Sim) SQNR(ctx context.Context, o SQNROptions, batches func(run func(map
 	if o.Float == nil {
 		o.Float = s.g
 	}
-	sim, err := s.Compile(nn.CompileOptions{Fetches: names})
+	sim, err := s.Compile(ctx, nn.CompileOptions{Fetches: names})
 	if err != nil {
 		return nil, err
 	}
-	float, err := nn.Compile(o.Float, nn.CompileOptions{Fetches: names, Pool: s.workers()})
+	float, err := nn.Compile(ctx, o.Float, nn.CompileOptions{Fetches: names, Pool: s.workers()})
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func TestSensitivity(t *testing.T) {
 	s := goldenSim(t, m, 1)
 	calibrateGolden(t, m, s)
 	x := feeds(t, m, "test", 0)
-	float, err := nn.Compile(s.g, nn.CompileOptions{})
+	float, err := nn.Compile(t.Context(), s.g, nn.CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

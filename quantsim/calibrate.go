@@ -169,7 +169,7 @@ func (s *Sim) newCalibration(ctx context.Context) (*calibration, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.prog, err = nn.Compile(s.g, nn.CompileOptions{Pool: pool, Fetches: []string{}, Taps: c.taps, Consts: consts})
+	c.prog, err = nn.Compile(ctx, s.g, nn.CompileOptions{Pool: pool, Fetches: []string{}, Taps: c.taps, Consts: consts})
 	return c, err
 }
 

@@ -107,3 +107,67 @@ func TestSmallDivisors(t *testing.T) {
 		}
 	}
 }
+
+// TestOutputSigmoids: what the model returns of Sigmoids alone has their range under the default rules, whatever calibration saw; AIMET's do not know this.
+func TestOutputSigmoids(t *testing.T) {
+	branch := func(nodes ...*nn.Node) nn.Attr {
+		g := &nn.Graph{Nodes: nodes, Consts: map[string]tensor.Any{}}
+		g.Outputs = []nn.ValueInfo{{Name: nodes[len(nodes)-1].Outputs[0]}}
+		return nn.Attr{Kind: nn.AttrGraph, G: g}
+	}
+	choice := func(g *nn.Graph) {
+		n := g.Nodes[len(g.Nodes)-1]
+		g.Consts["c_if"] = tensor.From([]bool{true}, 1)
+		n.Attrs["then_branch"] = branch(&nn.Node{Name: "i", Op: "Identity", Inputs: []string{"a"}, Outputs: []string{"i"}})
+		n.Attrs["else_branch"] = branch(&nn.Node{Name: "p", Op: "Sigmoid", Inputs: []string{"x"}, Outputs: []string{"p"}})
+	}
+	for _, tt := range []struct {
+		name, graph, config, want string // what has the range [0, 1]
+		edit                      func(*nn.Graph)
+	}{
+		{"moved about", "a = Sigmoid x\nb = ReduceMean a\nc = Transpose b\ny = Identity c", "", "a b", nil},
+		{"the end of a function", "a = Mul x c_4\ny = Sigmoid a", "", "y", nil},
+		{"several", "a = Sigmoid x\nb = Tanh x\nc = Sigmoid b\ny = Concat a c a", "", "a c y", func(g *nn.Graph) {
+			g.Nodes[3].Attrs["axis"] = nn.Attr{Kind: nn.AttrInt, I: 1}
+		}},
+		{"with something else", "a = Sigmoid x\nb = Tanh x\ny = Concat a b", "", "", func(g *nn.Graph) {
+			g.Nodes[2].Attrs["axis"] = nn.Attr{Kind: nn.AttrInt, I: 1}
+		}},
+		{"by an If", "a = Sigmoid x\ny = If c_if", "", "a y", choice},
+		{"no output", "a = Sigmoid x\ny = MatMul a w_", "", "", nil},
+		{"AIMET", "y = Sigmoid x", "default", "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := partsGraph(tt.graph, map[string]float32{"c_4": 4, "w_": 1})
+			if tt.edit != nil {
+				tt.edit(g)
+			}
+			cfg := DefaultConfig()
+			cfg.ConfigFile = tt.config
+			s, err := New(g, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := tensor.New[float32](2, 3, 4)
+			for i := range x.Data() {
+				x.Data()[i] = float32(i)/8 - 3 // up to -0.125
+			}
+			err = s.ComputeEncodings(context.Background(), func(run func(map[string]tensor.Any) error) error {
+				return run(map[string]tensor.Any{"x": x})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var have []string
+			for _, name := range s.Tensors() {
+				if st, _ := s.State(name); st.Enabled && st.Encoding != nil && st.Encoding.Scale[0] == 1.0/255 && st.Encoding.Offset[0] == 0 {
+					have = append(have, name)
+				}
+			}
+			slices.Sort(have)
+			if !slices.Equal(have, strings.Fields(tt.want)) {
+				t.Errorf("[0, 1] is the range of %v, want %v", have, tt.want)
+			}
+		})
+	}
+}

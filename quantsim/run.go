@@ -17,7 +17,7 @@ import (
 // with every enabled quantizer applied. It is an error if one of them has no encoding yet.
 func (s *Sim) Forward(ctx context.Context, feeds map[string]tensor.Any) (map[string]tensor.Any, error) {
 	if s.prog == nil {
-		p, err := s.Compile(nn.CompileOptions{})
+		p, err := s.Compile(ctx, nn.CompileOptions{})
 		if err != nil {
 			return nil, err
 		}
@@ -29,8 +29,8 @@ func (s *Sim) Forward(ctx context.Context, feeds map[string]tensor.Any) (map[str
 // Compile returns a program that runs the simulation. Feeds, Fetches, Taps, Pool and
 // Weights of o are the caller's choice; FakeQuant and Consts are set here, and o's own
 // entries of Consts are quantized like the constants they replace. The program does
-// not follow later changes of the simulation.
-func (s *Sim) Compile(o nn.CompileOptions) (*nn.Program, error) {
+// not follow later changes of the simulation. When ctx is done the error wraps its error.
+func (s *Sim) Compile(ctx context.Context, o nn.CompileOptions) (*nn.Program, error) {
 	if missing := s.uncalibrated(); len(missing) > 0 {
 		return nil, fmt.Errorf("quantsim: no encoding yet for %s; call ComputeEncodings, load encodings, or disable these quantizers", list(missing))
 	}
@@ -63,7 +63,7 @@ func (s *Sim) Compile(o nn.CompileOptions) (*nn.Program, error) {
 			castThrough(g, name, q.grid.Type)
 		}
 	}
-	return nn.Compile(g, o)
+	return nn.Compile(ctx, g, o)
 }
 
 // list formats names, the first few if there are many.

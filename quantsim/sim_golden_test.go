@@ -205,7 +205,7 @@ func TestGoldenNodeByNode(t *testing.T) {
 				names = append(names, k)
 			}
 			slices.Sort(names)
-			p, err := s.Compile(nn.CompileOptions{Feeds: names, Fetches: []string{name}})
+			p, err := s.Compile(t.Context(), nn.CompileOptions{Feeds: names, Fetches: []string{name}})
 			if err != nil {
 				t.Fatal(err)
 			}

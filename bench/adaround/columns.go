@@ -186,7 +186,7 @@ func values(ctx context.Context, g *nn.Graph, consts map[string]tensor.Any, x *t
 	if name == g.Inputs[0].Name {
 		return x, nil
 	}
-	p, err := nn.Compile(g, nn.CompileOptions{Pool: pool, Consts: consts, Fetches: []string{name}})
+	p, err := nn.Compile(context.Background(), g, nn.CompileOptions{Pool: pool, Consts: consts, Fetches: []string{name}})
 	if err != nil {
 		return nil, err
 	}

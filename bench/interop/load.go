@@ -101,7 +101,7 @@ func values(base, dir string) error {
 			names = append(names, name)
 		}
 	}
-	p, err := nn.Compile(g, nn.CompileOptions{Fetches: names[1:]}) // the first is the input
+	p, err := nn.Compile(context.Background(), g, nn.CompileOptions{Fetches: names[1:]}) // the first is the input
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 		return nil, err
 	}
 	r := &result{Model: n.model, Precision: p.name, Scheme: p.scheme.String(), Calibration: o.calib, Evaluation: o.eval, ParamBits: p.params, ActivationBits: p.outputs}
-	float, err := nn.Compile(g, nn.CompileOptions{Pool: tensor.NewPool(o.workers, asm.Best())})
+	float, err := nn.Compile(context.Background(), g, nn.CompileOptions{Pool: tensor.NewPool(o.workers, asm.Best())})
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func one(o settings, n network, p precision, dir string) (*result, error) {
 		if s, err = powersOfTwo(g, s, cfg); err != nil {
 			return nil, err
 		}
-		if float, err = nn.Compile(s.Graph(), nn.CompileOptions{Pool: tensor.NewPool(o.workers, asm.Best())}); err != nil {
+		if float, err = nn.Compile(context.Background(), s.Graph(), nn.CompileOptions{Pool: tensor.NewPool(o.workers, asm.Best())}); err != nil {
 			return nil, err
 		}
 	}
@@ -296,7 +296,7 @@ func (r *result) write(float *nn.Program, s *quantsim.Sim, base *onnx.Model, x m
 		if err != nil {
 			return err
 		}
-		p, err := m.Compile(nn.CompileOptions{})
+		p, err := m.Compile(context.Background(), nn.CompileOptions{})
 		if err != nil {
 			return err
 		}

@@ -138,7 +138,7 @@ func (o *options) ours(path string) (run func(int) ([]float64, error), weights, 
 		return nil, 0, 0, err
 	}
 	cache := nn.NewWeightCache()
-	p, err := nn.Compile(g, nn.CompileOptions{Pool: tensor.NewPool(o.threads, asm.Best()), Weights: cache, FoldBatchNorm: o.fold})
+	p, err := nn.Compile(context.Background(), g, nn.CompileOptions{Pool: tensor.NewPool(o.threads, asm.Best()), Weights: cache, FoldBatchNorm: o.fold})
 	if err != nil {
 		return nil, 0, 0, err
 	}

@@ -76,13 +76,13 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 	vs := []*variant{{name: "float"}}
 	switch {
 	case *encodings != "":
-		simulated, err := j.simulated(graph, *encodings, &q, machine.threads, *whole)
+		simulated, err := j.simulated(ctx, graph, *encodings, &q, machine.threads, *whole)
 		if err != nil {
 			return err
 		}
 		vs = append(vs, simulated...)
 	case *against != "":
-		p, err := nn.Compile(graph, nn.CompileOptions{Pool: pool})
+		p, err := nn.Compile(ctx, graph, nn.CompileOptions{Pool: pool})
 		if err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func runEval(ctx context.Context, env *environment, args []string) error {
 }
 
 // simulated compiles the simulation of g under an encodings file, in float and, if asked, in whole numbers too.
-func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int, whole bool) ([]*variant, error) {
+func (j *job) simulated(ctx context.Context, g *nn.Graph, path string, q *quantFlags, threads int, whole bool) ([]*variant, error) {
 	var err error
 	if j.simulate, err = q.simulation(threads); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int, wh
 		return nil, err
 	}
 	v := &variant{name: "simulated"}
-	if v.run, err = sim.Compile(nn.CompileOptions{Pool: j.pool}); err != nil || !whole {
+	if v.run, err = sim.Compile(ctx, nn.CompileOptions{Pool: j.pool}); err != nil || !whole {
 		return []*variant{v}, err
 	}
 	m, err := integer.Lower(sim)
@@ -121,7 +121,7 @@ func (j *job) simulated(g *nn.Graph, path string, q *quantFlags, threads int, wh
 		j.reporter.Message("%d nodes compute in float between whole numbers, among them %s", n, strings.Join(m.Float[:min(n, 5)], ", "))
 	}
 	w := &variant{name: "in whole numbers"}
-	w.run, err = m.Compile(nn.CompileOptions{Pool: j.pool})
+	w.run, err = m.Compile(ctx, nn.CompileOptions{Pool: j.pool})
 	return []*variant{v, w}, err
 }
 

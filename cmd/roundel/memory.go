@@ -65,7 +65,7 @@ func (j *job) planLater(ctx context.Context) error {
 		weights += sizeOf(t)
 	}
 	cache := nn.NewWeightCache()
-	p, err := nn.Compile(j.float, nn.CompileOptions{Pool: j.pool, Weights: cache})
+	p, err := nn.Compile(ctx, j.float, nn.CompileOptions{Pool: j.pool, Weights: cache})
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,27 @@ type loaded struct {
 	graph *nn.Graph
 }
 
-// openModel reads, converts and verifies a model. Errors name the file once.
-func openModel(path string) (*loaded, error) {
+// openModel reads, converts and verifies a model, which takes a second for every few hundred megabytes. When ctx is done it
+// returns at once and leaves what it began to itself: that only reads. Errors name the file once.
+func openModel(ctx context.Context, path string) (*loaded, error) {
+	type result struct {
+		*loaded
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		l, err := readModel(path)
+		done <- result{l, err}
+	}()
+	select {
+	case r := <-done:
+		return r.loaded, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: stopped while it was read: %w", path, ctx.Err())
+	}
+}
+
+func readModel(path string) (*loaded, error) {
 	m, err := onnx.Read(path)
 	if err != nil {
 		return nil, err

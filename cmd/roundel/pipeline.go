@@ -374,7 +374,7 @@ type variant struct {
 // evaluate runs the float network and every variant over the evaluation samples: all together, or one after the other
 // if memory is short.
 func (j *job) evaluate(ctx context.Context, vs ...*variant) error {
-	float, err := nn.Compile(j.float, nn.CompileOptions{Pool: j.pool})
+	float, err := nn.Compile(ctx, j.float, nn.CompileOptions{Pool: j.pool})
 	if err != nil {
 		return err
 	}
@@ -398,7 +398,7 @@ func (j *job) evaluateTogether(ctx context.Context, float *nn.Program, vs []*var
 		runs[i] = v.run
 		if v.sim != nil {
 			var err error
-			if runs[i], err = v.sim.Compile(nn.CompileOptions{Pool: j.pool}); err != nil {
+			if runs[i], err = v.sim.Compile(ctx, nn.CompileOptions{Pool: j.pool}); err != nil {
 				return err
 			}
 		}

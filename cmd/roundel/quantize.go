@@ -100,7 +100,7 @@ func newJob(env *environment, q *quantFlags, machine *machineFlags) (*job, error
 
 // load opens the model and prepares its graph.
 func (j *job) load(ctx context.Context, path string) (*loaded, error) {
-	l, err := openModel(path)
+	l, err := openModel(ctx, path)
 	if err != nil {
 		return nil, err
 	}

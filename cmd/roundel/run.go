@@ -50,7 +50,7 @@ func runModel(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := openModel(pos[0])
+	l, err := openModel(ctx, pos[0])
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func runModel(ctx context.Context, env *environment, args []string) error {
 			o.Fetches = strings.Split(*fetch, ",")
 		}
 		var p *nn.Program
-		if p, err = nn.Compile(l.graph, o); err == nil {
+		if p, err = nn.Compile(ctx, l.graph, o); err == nil {
 			outs, err = p.Run(ctx, feeds)
 		}
 	}

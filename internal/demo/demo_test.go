@@ -108,7 +108,7 @@ func TestModelAccuracy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := nn.Compile(g, nn.CompileOptions{})
+	p, err := nn.Compile(t.Context(), g, nn.CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

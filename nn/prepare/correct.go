@@ -147,7 +147,7 @@ func (c *correction) means(ctx context.Context, names []string, consts map[strin
 	if len(names) == 0 {
 		return sums, nil
 	}
-	p, err := nn.Compile(c.e.g, nn.CompileOptions{Pool: c.o.Pool, Fetches: names, Consts: consts, Weights: c.cache})
+	p, err := nn.Compile(ctx, c.e.g, nn.CompileOptions{Pool: c.o.Pool, Fetches: names, Consts: consts, Weights: c.cache})
 	if err != nil {
 		return nil, err
 	}

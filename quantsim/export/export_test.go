@@ -108,7 +108,7 @@ func evaluate(t *testing.T, m *onnx.Model, feeds map[string]tensor.Any) []float3
 	if err := nn.Verify(g); err != nil {
 		t.Fatal(err)
 	}
-	p, err := nn.Compile(g, nn.CompileOptions{})
+	p, err := nn.Compile(t.Context(), g, nn.CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func TestExportsKeep(t *testing.T) {
 			t.Errorf("%s: metadata is gone", name)
 		}
 		g := mustGraph(t, m)
-		p, err := nn.Compile(g, nn.CompileOptions{})
+		p, err := nn.Compile(t.Context(), g, nn.CompileOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

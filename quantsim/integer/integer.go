@@ -7,6 +7,7 @@
 package integer
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -44,9 +45,9 @@ func (m *Model) Whole() error {
 }
 
 // Compile compiles the model. FakeQuant and Direct of o are set here.
-func (m *Model) Compile(o nn.CompileOptions) (*nn.Program, error) {
+func (m *Model) Compile(ctx context.Context, o nn.CompileOptions) (*nn.Program, error) {
 	o.FakeQuant, o.Direct = m.rounding, true
-	return nn.Compile(m.Graph, o)
+	return nn.Compile(ctx, m.Graph, o)
 }
 
 // grid is the grid of a value in codes k = q - zero point, from lo to hi; its value is scale*k.

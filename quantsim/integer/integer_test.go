@@ -99,7 +99,7 @@ func TestFirstConvInWholeNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := m.Compile(nn.CompileOptions{Fetches: []string{"r1.code", "y"}})
+	p, err := m.Compile(t.Context(), nn.CompileOptions{Fetches: []string{"r1.code", "y"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestIntegerFollowsTheSimulation(t *testing.T) {
 	if want := []string{"c1", "c2", "s", "p", "f", "g"}; !slices.Equal(m.Integer, want) || !slices.Equal(m.Float, []string{"t"}) {
 		t.Errorf("in whole numbers: %v, in float: %v", m.Integer, m.Float)
 	}
-	p, err := m.Compile(nn.CompileOptions{})
+	p, err := m.Compile(t.Context(), nn.CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestLargeConvIsExact(t *testing.T) {
 	if err != nil || m.Whole() != nil {
 		t.Fatal(err, m.Whole())
 	}
-	p, err := m.Compile(nn.CompileOptions{})
+	p, err := m.Compile(t.Context(), nn.CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

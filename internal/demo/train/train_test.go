@@ -78,7 +78,7 @@ func TestFoldAndExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := nn.Compile(g, nn.CompileOptions{})
+	p, err := nn.Compile(t.Context(), g, nn.CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
