@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"roundel/nn"
 	"roundel/quantsim/encoding"
 )
 
@@ -133,3 +134,59 @@ func (p *placement) floatSquares(name string) {
 
 // passesZero are the operators that make 0, or something as small as an epsilon, of 0.
 var passesZero = setOf("Sqrt", "Abs", "Add", "Clip", "Max", "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+
+// outputSigmoids gives probabilities that the model returns the range that a Sigmoid has. A histogram of them, with most near 0
+// and the few that matter near 1, makes a scheme that weighs noise against clipping clip the latter.
+func (p *placement) outputSigmoids() {
+	lo, hi := 0.0, 1.0
+	for _, out := range p.g.Outputs {
+		seen := map[scoped]bool{}
+		if !p.probability([]*nn.Graph{p.g}, out.Name, seen) {
+			continue
+		}
+		for v := range seen {
+			if q := p.quant[v.name]; q != nil && v.g == p.g {
+				q.fixed = &Range{&lo, &hi}
+			}
+		}
+	}
+}
+
+// scoped is a value of a graph or of a branch.
+type scoped struct {
+	g    *nn.Graph
+	name string
+}
+
+// probability reports whether all of a value of the innermost of gs comes from Sigmoids through operators that keep within
+// the range of their inputs, and collects the values on the way.
+func (p *placement) probability(gs []*nn.Graph, name string, seen map[scoped]bool) bool {
+	g := gs[len(gs)-1]
+	i := slices.IndexFunc(g.Nodes, func(n *nn.Node) bool { return slices.Contains(n.Outputs, name) })
+	if i < 0 {
+		return len(gs) > 1 && p.probability(gs[:len(gs)-1], name, seen) // a branch sees what is outside
+	}
+	if seen[scoped{g, name}] {
+		return true
+	}
+	seen[scoped{g, name}] = true
+	n := g.Nodes[i]
+	switch {
+	case n.Op == "Sigmoid":
+		return true
+	case n.Op == "Concat":
+		return !slices.ContainsFunc(n.Inputs, func(in string) bool { return !p.probability(gs, in, seen) })
+	case n.Op == "If":
+		at := slices.Index(n.Outputs, name)
+		for _, branch := range []string{"then_branch", "else_branch"} {
+			b := n.Attrs[branch].G
+			if b == nil || !p.probability(append(slices.Clone(gs), b), b.Outputs[at].Name, seen) {
+				return false
+			}
+		}
+		return true
+	case n.Op == "ReduceMean", keepsGrid[n.Op] && n.Op != "Pad" && n.Op != "Col2Im":
+		return p.probability(gs, n.In(0), seen)
+	}
+	return false
+}

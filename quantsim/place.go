@@ -32,6 +32,9 @@ func place(n *network, rules *Rules, cfg Config) (*placement, error) {
 	p.perChannel()
 	p.dynamicWeights()
 	p.exceptions()
+	if slices.Contains(rules.Passes, "OutputSigmoids") {
+		p.outputSigmoids()
+	}
 	p.tie()
 	if slices.Contains(rules.Passes, "FloatDivisors") {
 		p.floatDivisors()

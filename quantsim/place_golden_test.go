@@ -34,7 +34,7 @@ func goldenConfig(t *testing.T, m *golden.Manifest) Config {
 	}
 	bits := map[string]int{"int4": 4, "int8": 8, "int16": 16}
 	cfg := DefaultConfig()
-	cfg.Method.Scheme, cfg.ParamBits, cfg.OutputBits = s, bits[paramType], bits[actType]
+	cfg.Method.Scheme, cfg.ParamBits, cfg.OutputBits, cfg.ConfigFile = s, bits[paramType], bits[actType], "default"
 	if files, _ := filepath.Glob(filepath.Join(m.Dir, "config.json")); len(files) == 1 {
 		cfg.ConfigFile = files[0]
 	}

@@ -44,8 +44,9 @@ func ParseRules(source string, data []byte) (*Rules, error) {
 	return r, nil
 }
 
-// knownPasses are the patterns that are quantized as one operator, and floatDivisors. The last two are not AIMET's.
-var knownPasses = []string{"MatmulAdd", "LayerNormalization", "RMSNormalization", "MaskedSoftmax", "Pointwise", "FloatDivisors"}
+// knownPasses are the patterns that are quantized as one operator, floatDivisors and outputSigmoids. The last three are not AIMET's.
+var knownPasses = []string{"MatmulAdd", "LayerNormalization", "RMSNormalization", "MaskedSoftmax", "Pointwise", "FloatDivisors",
+	"OutputSigmoids"}
 
 func (r *Rules) readDefaults(n *jsontree.Node) {
 	n.Only("ops", "params", "strict_symmetric", "unsigned_symmetric", "per_channel_quantization", "supported_kernels", "hw_version")
