@@ -18,9 +18,10 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 go build -o "$cache/roundel" ./cmd/roundel
 go build -o "$cache/bench" ./bench/models
+commit=$(git describe --always --dirty --abbrev=9 --exclude='*')
 "$PYTHON" bench/peers/models.py "$cache/models"
 if [ -n "${TIMES:-}" ]; then
-	"$PYTHON" bench/peers/models_time.py --bench "$cache/bench" --cache "$cache/models" "$@"
+	"$PYTHON" bench/peers/models_time.py --bench "$cache/bench" --cache "$cache/models" --commit "$commit" "$@"
 	set -- # the table is made of what is known
 fi
-"$PYTHON" bench/peers/models_run.py --roundel "$cache/roundel" --bench "$cache/bench" --cache "$cache/models" --out bench/models.md "$@"
+"$PYTHON" bench/peers/models_run.py --roundel "$cache/roundel" --bench "$cache/bench" --cache "$cache/models" --commit "$commit" --out bench/models.md "$@"

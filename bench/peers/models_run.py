@@ -1,9 +1,9 @@
 """Tries roundel on the models that models.py wrote: inspect, run, time, quantize; ONNX Runtime is the judge.
 
-usage: python models_run.py --roundel BIN --bench BIN --cache DIR [--out FILE.md] [--skip-quantize] [NAME ...]
+usage: python models_run.py --roundel BIN --bench BIN --cache DIR [--commit ID] [--out FILE.md] [--skip-quantize] [NAME ...]
 
-Results are kept in DIR/results/NAME.json; a model that has one there is not run again unless it is named. The table
-goes to --out.
+Results are kept in DIR/results/NAME.json, each with the commit of the build (--commit) it is of; a model that has one there is not
+run again unless it is named. What ONNX Runtime's quantizer made of the same samples is kept too. The table goes to --out.
 """
 import argparse
 import json
@@ -20,6 +20,18 @@ from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image, ImageDraw, ImageFont
+
+
+# Samples, sampled positions of each layer and memory where they are not the default; those of the longest beginning of a name hold.
+SETTINGS = {"silero": {"samples": 64}, "vad": {"samples": 64}, "ppocr_cls": {"samples": 64}, "convnext": {"positions": 300},
+            "deeplabv3": {"positions": 300}, "resnet50": {"positions": 300}, "ssdlite": {"positions": 300}, "swin": {"positions": 300},
+            "vit": {"samples": 2, "positions": 300, "mem": "4200M"}}
+
+
+def setting(a, name, key):
+    """What the command line says, or SETTINGS, or the default."""
+    own = [k for k in SETTINGS if name.startswith(k) and key in SETTINGS[k]]
+    return getattr(a, key) or (SETTINGS[max(own, key=len)][key] if own else {"samples": 8, "positions": 1000, "mem": ""}[key])
 
 
 def clean(name):
@@ -176,7 +188,8 @@ def stacked(rows):
 
 def try_quantize(a, path, meta, r):
     rng = np.random.default_rng(7)
-    calib, evals = samples(rng, meta, a.samples), samples(rng, meta, a.samples)
+    n, positions, mem = (setting(a, r["name"], k) for k in ("samples", "positions", "mem"))
+    calib, evals = samples(rng, meta, n), samples(rng, meta, n)
     with tempfile.TemporaryDirectory() as d:
         for part, rows in (("calib", calib), ("eval", evals)):
             np.savez(os.path.join(d, part + ".npz"), **stacked(rows))
@@ -184,10 +197,10 @@ def try_quantize(a, path, meta, r):
             key = f"w{bits}a8"
             out = os.path.join(d, key)
             args = [a.roundel, "quantize", path, "--calib", os.path.join(d, "calib.npz"), "--eval", os.path.join(d, "eval.npz"), "-o", out,
-                    "--param-bits", str(bits), "--positions", str(a.positions), "--batch-size", str(min(a.samples, 8)), "--progress", "off",
-                    "--prepare=" + a.prepare]
+                    "--param-bits", str(bits), "--positions", str(positions), "--batch-size", str(min(n, 8)), "--progress", "off",
+                    "--prepare=" + a.prepare] + (["--mem", mem] if mem else [])
             code, log, sec, peak = execute(args, a.limit)
-            q = {"seconds": sec, "peak": peak, "samples": a.samples, "positions": a.positions}
+            q = {"seconds": sec, "peak": peak, "samples": n, "positions": positions, "commit": a.commit}
             if code:
                 q["error"] = log.strip()[-1500:] or f"stopped after {sec:.0f} s"
             else:
@@ -195,8 +208,14 @@ def try_quantize(a, path, meta, r):
                 q["log"] = log[-3000:]
                 q.update(check_qdq(a, out, meta, rng))
             r[key] = q
-    if "ort_w8a8" not in r and not a.no_ort:
-        r["ort_w8a8"] = ort_static(path, calib, evals)
+            save(a, r)
+    if r.get("ort_w8a8", {}).get("samples") != n and not a.no_ort:
+        r["ort_w8a8"] = ort_static(path, calib, evals) | {"samples": n}
+
+
+def save(a, r):
+    with open(os.path.join(a.cache, "results", r["name"] + ".json"), "w") as f:
+        json.dump(r, f, indent=1)
 
 
 def scores(log):
@@ -271,7 +290,8 @@ def one(a, name):
     if a.only_quantize and "max_rel" in kept:
         try_quantize(a, path, meta, kept)
         return kept
-    r = {"name": name, "opset": next(s.version for s in m.opset_import if s.domain in ("", "ai.onnx")), "nodes": len(m.graph.node)}
+    r = {"name": name, "opset": next(s.version for s in m.opset_import if s.domain in ("", "ai.onnx")), "nodes": len(m.graph.node), "commit": a.commit}
+    r.update({k: v for k, v in kept.items() if k == "ort_w8a8" or k in TIMES and a.no_times})
     code, log, _, _ = execute([a.roundel, "inspect", path], 120)
     if code:
         r["inspect_error"] = log.strip()[-1500:]
@@ -288,12 +308,17 @@ def one(a, name):
             if "run_error" in b or b["max_rel"] > 1e-3:
                 r["batch_error"] = b.get("run_error", f"max rel {b.get('max_rel')}")
     if "run_error" not in r:
-        try_time(a, path, feeds, r)
+        if not a.no_times:
+            try_time(a, path, feeds, r)
+            r["time_commit"] = a.commit
         if a.skip_quantize:
             r.update({k: v for k, v in kept.items() if k in ("w8a8", "w4a8")})
         else:
             try_quantize(a, path, meta, r)
     return r
+
+
+TIMES = ("ours", "peer", "weights", "activations", "time_commit")
 
 
 def cell(q):
@@ -322,6 +347,19 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
+def builds(results):
+    """Which commits the figures are of: the one of most, and the models of others."""
+    lines = []
+    for what, get in (("run", lambda r: r.get("commit")), ("W8A8", lambda r: r.get("w8a8", {}).get("commit")),
+                      ("W4A8", lambda r: r.get("w4a8", {}).get("commit")), ("times", lambda r: r.get("time_commit"))):
+        of = {}
+        for r in results:
+            of.setdefault(get(r) or "not noted", []).append(r["name"])
+        most = max(of, key=lambda c: len(of[c]))
+        lines.append(f"{what} {most}" + "".join(f"; {c}: {', '.join(n)}" for c, n in of.items() if c != most))
+    return "Commits the figures are of: " + ". ".join(lines) + ".\n"
+
+
 def problems(results):
     out = []
     for r in results:
@@ -348,12 +386,15 @@ def main():
     p.add_argument("--bench", required=True)
     p.add_argument("--cache", required=True)
     p.add_argument("--out")
-    p.add_argument("--limit", type=float, default=600, help="seconds for one quantization")
-    p.add_argument("--positions", type=int, default=2000, help="sampled positions for each layer")
-    p.add_argument("--samples", type=int, default=8, help="samples to calibrate and round with, and as many others to compare on")
+    p.add_argument("--limit", type=float, default=1800, help="seconds for one quantization")
+    p.add_argument("--commit", default="", help="the commit of the build, to note with the results")
+    p.add_argument("--positions", type=int, default=0, help="sampled positions for each layer (0: as SETTINGS says)")
+    p.add_argument("--samples", type=int, default=0, help="samples to calibrate and round with, and as many others to compare on (0: as SETTINGS says)")
+    p.add_argument("--mem", default="", help="for roundel quantize")
     p.add_argument("--bits", type=int, nargs="*", default=[8, 4], help="bits of the weights")
     p.add_argument("--prepare", default="", help="rewrites to switch on or off, as roundel's flag; use a --cache of its own then")
     p.add_argument("--no-ort", action="store_true", help="do not quantize with ONNX Runtime")
+    p.add_argument("--no-times", action="store_true", help="keep the times that are known")
     p.add_argument("--skip-quantize", action="store_true")
     p.add_argument("--only-quantize", action="store_true", help="keep what is known of running the model")
     p.add_argument("names", nargs="*")
@@ -366,14 +407,13 @@ def main():
         path = os.path.join(keep, name + ".json")
         if name in a.names or not a.names and not os.path.exists(path):
             r = one(a, name)
-            with open(path, "w") as f:
-                json.dump(r, f, indent=1)
+            save(a, r)
             print(json.dumps({k: ({x: y for x, y in v.items() if x != "log"} if isinstance(v, dict) else v) for k, v in r.items()}), flush=True)
         if os.path.exists(path):
             with open(path) as f:
                 results.append(json.load(f))
     text = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models_head.md")).read()
-    text += "\n" + table(results) + "\n## What fails\n\n" + problems(results)
+    text += "\n" + builds(results) + "\n" + table(results) + "\n## What fails\n\n" + problems(results)
     if a.out:
         with open(a.out, "w") as f:
             f.write(text)

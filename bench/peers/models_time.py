@@ -32,6 +32,7 @@ def main():
     p.add_argument("--bench", required=True)
     p.add_argument("--cache", required=True)
     p.add_argument("--seconds", type=float, default=6, help="for one model, about")
+    p.add_argument("--commit", default="", help="the commit of the build, to note with the times")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
     for name in a.names or sorted(f[:-5] for f in os.listdir(a.cache) if f.endswith(".json")):
@@ -49,6 +50,7 @@ def main():
         print(f"{name:26} {t['ours']:9.2f} ms  ONNX Runtime {t['peer']:9.2f} ms  ratio {t['ours'] / t['peer']:.2f}", flush=True)
         if r:
             r.update(t)
+            r["time_commit"] = a.commit
             with open(keep, "w") as f:
                 json.dump(r, f, indent=1)
 
