@@ -86,7 +86,7 @@ func newRun(ctx context.Context, g *nn.Graph, cfg Config) (*run, error) {
 	if err := errors.Join(err, checkActivations(cfg.Activations, g)); err != nil {
 		return nil, err
 	}
-	layers, unquantized, err := encode(cfg, g, chosen, r.pool)
+	layers, unquantized, err := encode(ctx, cfg, g, chosen, r.pool)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func newRun(ctx context.Context, g *nn.Graph, cfg Config) (*run, error) {
 	r.out.Skipped = append(append(skips, ignored...), unquantized...)
 	r.stream = &stream{g: g, rounded: map[string]tensor.Any{}, pool: r.pool, weights: nn.NewWeightCache()}
 	r.stream.markNeeded(layers)
-	if r.saved, err = openCheckpoints(cfg, g, layers); err != nil {
+	if r.saved, err = openCheckpoints(ctx, cfg, g, layers); err != nil {
 		return nil, err
 	}
 	if err := r.stream.load(ctx, cfg, r.saved.digest()); err != nil {

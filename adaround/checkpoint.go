@@ -1,6 +1,7 @@
 package adaround
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -31,22 +32,22 @@ type checkpoints struct {
 
 // checkpoint is the content of a file.
 type checkpoint struct {
-	Format string // "roundel adaround checkpoint 1"
+	Format string // "roundel adaround checkpoint 2"
 	Made   string // by which version of the program: another one may solve differently
 	Key    string // of model, data and configuration
 	Layer  string
 	Index  int
-	Codes  string // base64 of little-endian int32, [O][K]
+	Codes  string // base64 of [O][K] signed variable-length integers (encoding/binary)
 	Scale  []float32
 	Bias   []float32 `json:",omitempty"`
 	Report LayerReport
 	Sum    string // SHA-256 of the file with this field empty
 }
 
-const checkpointFormat = "roundel adaround checkpoint 1"
+const checkpointFormat = "roundel adaround checkpoint 2"
 
 // openCheckpoints starts the key with the model and the configuration.
-func openCheckpoints(cfg Config, g *nn.Graph, layers []*layer) (*checkpoints, error) {
+func openCheckpoints(ctx context.Context, cfg Config, g *nn.Graph, layers []*layer) (*checkpoints, error) {
 	c := &checkpoints{dir: cfg.Checkpoint}
 	if c.dir == "" {
 		return c, nil
@@ -72,6 +73,9 @@ func openCheckpoints(cfg Config, g *nn.Graph, layers []*layer) (*checkpoints, er
 		}
 	}
 	for _, name := range sortedKeys(g.Consts) {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("adaround: stopped while the model was hashed: %w", err)
+		}
 		c.add(name, g.Consts[name])
 	}
 	return c, nil
@@ -122,9 +126,9 @@ func (c *checkpoints) save(i int, l *layer, sol *Solution, report LayerReport) e
 	if c.dir == "" {
 		return nil
 	}
-	raw := make([]byte, 0, 4*len(sol.Codes))
+	raw := make([]byte, 0, len(sol.Codes))
 	for _, v := range sol.Codes {
-		raw = binary.LittleEndian.AppendUint32(raw, uint32(v))
+		raw = binary.AppendVarint(raw, int64(v))
 	}
 	f := checkpoint{Format: checkpointFormat, Made: version(), Key: c.key, Layer: l.node.Name, Index: i,
 		Codes: base64.StdEncoding.EncodeToString(raw), Scale: sol.Scale, Bias: sol.Bias, Report: report}
@@ -185,17 +189,25 @@ func (c *checkpoints) load(i int, l *layer) (*Solution, LayerReport, error) {
 		return foreign(fmt.Sprintf("is of layer %q of another model, other data or another configuration", f.Layer))
 	}
 	raw, err := base64.StdEncoding.DecodeString(f.Codes)
-	if err != nil || len(raw) != 4*len(p.Weight) || len(f.Scale) != p.O || len(f.Bias) != 0 && len(f.Bias) != p.O {
+	if err != nil || len(f.Scale) != p.O || len(f.Bias) != 0 && len(f.Bias) != p.O {
 		return bad("does not fit the layer")
 	}
 	sol := &Solution{Codes: make([]int32, 0, len(p.Weight)), Scale: f.Scale, Bias: f.Bias,
 		Nearest: f.Report.Nearest, Final: f.Report.Final, Flips: f.Report.Flips}
 	for i := range p.Weight {
-		code, o := int32(binary.LittleEndian.Uint32(raw[4*i:])), i/p.K
-		if code < p.Lo[o] || code > p.Hi[o] || !(f.Scale[o] > 0) {
+		code, n := binary.Varint(raw)
+		if n <= 0 {
+			return bad("does not fit the layer")
+		}
+		raw = raw[n:]
+		o := i / p.K
+		if code < int64(p.Lo[o]) || code > int64(p.Hi[o]) || !(f.Scale[o] > 0) {
 			return bad(fmt.Sprintf("has code %d and scale %v for output %d, outside the grid", code, f.Scale[o], o))
 		}
-		sol.Codes = append(sol.Codes, code)
+		sol.Codes = append(sol.Codes, int32(code))
+	}
+	if len(raw) > 0 {
+		return bad("does not fit the layer")
 	}
 	f.Report.Resumed = true
 	return sol, f.Report, nil

@@ -83,7 +83,7 @@ func (r *run) put(tb testing.TB, f checkpoint) {
 func codes(v ...int32) string {
 	var raw []byte
 	for _, c := range v {
-		raw = binary.LittleEndian.AppendUint32(raw, uint32(c))
+		raw = binary.AppendVarint(raw, int64(c))
 	}
 	return base64.StdEncoding.EncodeToString(raw)
 }
@@ -100,7 +100,7 @@ func TestCheckpointContent(t *testing.T) {
 		want string
 	}{
 		{"another program", func(f *checkpoint) { f.Made = "v9.9.9" }, "written by roundel v9.9.9"},
-		{"another format", func(f *checkpoint) { f.Format = "roundel adaround checkpoint 0" }, "format"},
+		{"another format", func(f *checkpoint) { f.Format = "roundel adaround checkpoint 1" }, "format"},
 		{"another key", func(f *checkpoint) { f.Key = strings.Repeat("0", 64) }, "another model"},
 		{"another layer", func(f *checkpoint) { f.Layer = "second" }, `layer "second"`},
 		{"another index", func(f *checkpoint) { f.Index = 1 }, "another"},

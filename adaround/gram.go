@@ -115,7 +115,7 @@ func newFactor(m *gram, pool *tensor.Pool) *factor {
 		}
 		f.l[i*k+i] += damping
 	})
-	for j := 0; j < k; j += panelWidth {
+	for j := 0; j < k && !pool.Stopped(); j += panelWidth {
 		w := min(panelWidth, k-j)
 		f.factorDiagonal(j, w, damping)
 		f.solvePanel(j, w, pool)

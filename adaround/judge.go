@@ -19,7 +19,7 @@ const evalRows = 1024
 // losses returns, for every output, the sum over the positions of s of the squared error after the activation.
 func (p *Problem) losses(c candidate, s *Samples, pool *tensor.Pool) []float64 {
 	sums := make([]float64, p.O)
-	if s.P == 0 {
+	if s.P == 0 || pool.Stopped() {
 		return sums
 	}
 	x := p.dequantize(c.codes, c.scale)
@@ -87,8 +87,11 @@ func (p *Problem) worse(solveA, heldA, solveB, heldB float64) bool {
 
 // judge compares c with nearest rounding on the given scales, output by output, and
 // returns what is better. Outputs that share a scale which c changed are compared on the
-// new one, and then as a whole with nearest rounding on the old one.
+// new one, and then as a whole with nearest rounding on the old one. What it returns on a stopped pool is worth nothing.
 func (p *Problem) judge(c candidate, pool *tensor.Pool) *Solution {
+	if pool.Stopped() {
+		return &Solution{}
+	}
 	near := p.measure(candidate{p.nearestCodes(p.Scale), p.Scale, p.Bias}, pool)
 	other := near
 	shared := p.SharedScale && !slices.Equal(c.scale, p.Scale)

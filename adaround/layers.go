@@ -2,6 +2,7 @@ package adaround
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -255,7 +256,7 @@ func chooseLayers(cfg Config, layers []*layer) (chosen []*layer, ignored []Skip,
 }
 
 // encode computes the weight encodings of the layers by the rules; a layer whose weight the rules leave in float is skipped.
-func encode(cfg Config, g *nn.Graph, layers []*layer, pool *tensor.Pool) (chosen []*layer, skips []Skip, err error) {
+func encode(ctx context.Context, cfg Config, g *nn.Graph, layers []*layer, pool *tensor.Pool) (chosen []*layer, skips []Skip, err error) {
 	rules, err := quantsim.LoadRules(cfg.ConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("adaround: ConfigFile: %w", err)
@@ -267,9 +268,12 @@ func encode(cfg Config, g *nn.Graph, layers []*layer, pool *tensor.Pool) (chosen
 		w := g.ConstF32(l.weight)
 		var grid encoding.Grid
 		if grid, quantized[i] = weightGrid(rules, l); quantized[i] {
-			l.enc, errs[i] = encoding.Compute(l.weight, w.Data(), w.Shape(), grid, encoding.Method{Scheme: cfg.Scheme})
+			l.enc, errs[i] = encoding.Compute(ctx, l.weight, w.Data(), w.Shape(), grid, encoding.Method{Scheme: cfg.Scheme})
 		}
 	})
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("adaround: stopped while the ranges of the weights were computed: %w", err)
+	}
 	for i, l := range layers {
 		if quantized[i] {
 			chosen = append(chosen, l)

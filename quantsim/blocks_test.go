@@ -31,7 +31,7 @@ func TestBlocksLikeAIMET(t *testing.T) {
 				if err := ours.SetBlocks(size, e.Name); err != nil {
 					t.Fatal(err)
 				}
-				if err := ours.computeConsts(); err != nil {
+				if err := ours.computeConsts(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				a, _ := ours.State(e.Name)

@@ -45,7 +45,7 @@ func (s *Sim) ComputeEncodings(ctx context.Context, calibrate func(run func(feed
 }
 
 func (s *Sim) compute(ctx context.Context, calibrate func(run func(map[string]tensor.Any) error) error) error {
-	if err := s.computeConsts(); err != nil {
+	if err := s.computeConsts(ctx); err != nil {
 		return err
 	}
 	c, err := s.newCalibration(ctx)
@@ -65,7 +65,7 @@ func (s *Sim) compute(ctx context.Context, calibrate func(run func(map[string]te
 }
 
 // computeConsts computes the encodings of constants: parameters, and activations that are constant.
-func (s *Sim) computeConsts() error {
+func (s *Sim) computeConsts(ctx context.Context) error {
 	var names []string
 	for _, name := range s.order {
 		q := s.quant[name]
@@ -78,8 +78,11 @@ func (s *Sim) computeConsts() error {
 	found, failed := make([]*encoding.Encoding, len(names)), make([]error, len(names))
 	s.workers().For(len(names), func(_, i int) {
 		at := slices.Index(names, large[i])
-		found[at], failed[at] = s.constEncoding(large[i])
+		found[at], failed[at] = s.constEncoding(ctx, large[i])
 	})
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("quantsim: stopped while the ranges of constants were computed: %w", err)
+	}
 	for i, name := range names {
 		// Those that share a quantizer come in order: the last one wins.
 		if failed[i] == nil {
@@ -89,13 +92,13 @@ func (s *Sim) computeConsts() error {
 	return errors.Join(failed...)
 }
 
-func (s *Sim) constEncoding(name string) (*encoding.Encoding, error) {
+func (s *Sim) constEncoding(ctx context.Context, name string) (*encoding.Encoding, error) {
 	q := s.quant[name]
 	x, err := tensor.As[float32](s.g.Consts[name])
 	if err != nil {
 		return nil, fmt.Errorf("quantsim: tensor %q: %w", name, err)
 	}
-	e, err := encoding.Compute(name, x.Data(), x.Shape(), q.grid, q.method)
+	e, err := encoding.Compute(ctx, name, x.Data(), x.Shape(), q.grid, q.method)
 	if err == nil && q.fixed != nil {
 		err = e.Constrain(q.fixed.Min, q.fixed.Max)
 	}

@@ -343,7 +343,7 @@ func TestAxes(t *testing.T) {
 			}
 		}
 		// The value itself, without what the bias and the output ask of its scale.
-		if err := s.computeConsts(); err != nil {
+		if err := s.computeConsts(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		w := s.g.Consts[c.tensor].(*tensor.Dense[float32])

@@ -218,7 +218,7 @@ func TestCheckpointsAreNotTrusted(t *testing.T) {
 		{"not ours", []byte("not JSON"), nil, "layer-0003.json"},
 		{"JSON of another kind", []byte(`{"version":"1.0.0"}`), nil, "layer-0003.json"},
 		{"of another layer", other, nil, "layer-0003.json"},
-		{"older format", swap("roundel adaround checkpoint 1", "roundel adaround checkpoint 0"), nil, "layer-0003.json"},
+		{"older format", swap("roundel adaround checkpoint 2", "roundel adaround checkpoint 1"), nil, "layer-0003.json"},
 		{"another seed", good, []string{"--seed", "5"}, "layer-0000.json"},
 		{"other bits", good, []string{"--param-bits", "5"}, "layer-0000.json"},
 		{"other data", good, []string{"--samples", "60"}, "layer-0000.json"},

@@ -1,6 +1,7 @@
 package encoding
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -219,8 +220,9 @@ func (a *Analyzer) Encoding() (*Encoding, error) {
 }
 
 // Compute returns the encoding of a tensor that is known as a whole, such as a
-// weight. Groups are handled one after the other, so memory does not grow with their number.
-func Compute(name string, x []float32, shape tensor.Shape, g Grid, m Method) (*Encoding, error) {
+// weight. Groups are handled one after the other, so memory does not grow with their number; between
+// them ctx is looked at, and when it is done the error wraps its error.
+func Compute(ctx context.Context, name string, x []float32, shape tensor.Shape, g Grid, m Method) (*Encoding, error) {
 	if err := g.Validate(shape); err != nil {
 		return nil, &TensorError{name, err}
 	}
@@ -241,6 +243,9 @@ func Compute(name string, x []float32, shape tensor.Shape, g Grid, m Method) (*E
 	}
 	e := &Encoding{Grid: g}
 	for i := range n {
+		if err := ctx.Err(); err != nil {
+			return nil, &TensorError{name, err}
+		}
 		part := sorted[i*each : (i+1)*each]
 		if err := a.Observe(part, tensor.Shape{each}); err != nil {
 			var te *TensorError

@@ -30,7 +30,7 @@ func TestSameBitsEverywhere(t *testing.T) {
 		for _, bits := range []int{2, 4, 8, 16} {
 			for _, g := range []encoding.Grid{{Axis: encoding.PerTensor}, {Axis: 0, Symmetric: true}, {Axis: 2, Symmetric: true, Strict: true}} {
 				g.Bits = bits
-				e, err := encoding.Compute("x", x, shape, g, m)
+				e, err := encoding.Compute(t.Context(), "x", x, shape, g, m)
 				if err != nil {
 					t.Fatal(err)
 				}

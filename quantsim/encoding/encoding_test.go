@@ -71,7 +71,7 @@ func TestQuantizeAgreesWithQuantizeDequantize(t *testing.T) {
 	for _, bits := range []int{2, 3, 4, 8, 16} {
 		for _, g := range []encoding.Grid{{Axis: 0}, {Axis: 1, Symmetric: true}, {Axis: 0, Symmetric: true, Strict: true}, {Axis: encoding.PerTensor, Symmetric: true, Unsigned: true}} {
 			g.Bits = bits
-			e, err := encoding.Compute("w", x, shape, g, encoding.Method{Scheme: encoding.SchemeTF})
+			e, err := encoding.Compute(t.Context(), "w", x, shape, g, encoding.Method{Scheme: encoding.SchemeTF})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func TestComputeIsPerChannelAnalysis(t *testing.T) {
 	x := normal(9, shape.Len())
 	for _, m := range allMethods() {
 		for _, g := range []encoding.Grid{{Bits: 4, Symmetric: true, Axis: 0}, {Bits: 4, Axis: 1}, {Bits: 4, Symmetric: true, Axis: 1, BlockAxis: 0, BlockSize: 2}} {
-			got, err := encoding.Compute("w", x, shape, g, m)
+			got, err := encoding.Compute(t.Context(), "w", x, shape, g, m)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +240,7 @@ func TestSearchedRangesCutOutliers(t *testing.T) {
 	x[0], x[1] = 40, -35
 	shape := tensor.Shape{len(x)}
 	errOf := func(m encoding.Method) float64 {
-		e, err := encoding.Compute("x", x, shape, encoding.Grid{Bits: 4, Axis: encoding.PerTensor}, m)
+		e, err := encoding.Compute(t.Context(), "x", x, shape, encoding.Grid{Bits: 4, Axis: encoding.PerTensor}, m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestDegenerateTensors(t *testing.T) {
 		"huge": {3e38, -3e38, 0, 1}, "empty": nil} {
 		for _, m := range allMethods() {
 			for _, sym := range []bool{false, true} {
-				e, err := encoding.Compute("x", x, tensor.Shape{len(x)}, encoding.Grid{Bits: 8, Symmetric: sym, Axis: encoding.PerTensor}, m)
+				e, err := encoding.Compute(t.Context(), "x", x, tensor.Shape{len(x)}, encoding.Grid{Bits: 8, Symmetric: sym, Axis: encoding.PerTensor}, m)
 				if err != nil {
 					t.Errorf("%s %v: %v", name, m, err)
 					continue
@@ -303,7 +303,7 @@ func TestDegenerateTensors(t *testing.T) {
 		}
 	}
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
-		_, err := encoding.Compute("conv1.weight", []float32{1, bad}, tensor.Shape{2}, encoding.Grid{Bits: 8, Axis: encoding.PerTensor}, encoding.Method{Scheme: encoding.SchemeTF})
+		_, err := encoding.Compute(t.Context(), "conv1.weight", []float32{1, bad}, tensor.Shape{2}, encoding.Grid{Bits: 8, Axis: encoding.PerTensor}, encoding.Method{Scheme: encoding.SchemeTF})
 		if err == nil || !strings.Contains(err.Error(), `"conv1.weight"`) || !strings.Contains(err.Error(), "element 1") {
 			t.Errorf("%v: error %v", bad, err)
 		}
@@ -318,7 +318,7 @@ func TestBadGridsAndSchemes(t *testing.T) {
 	shape := tensor.Shape{4, 6}
 	for name, g := range map[string]encoding.Grid{"bits": {Bits: 1, Axis: -1}, "axis": {Bits: 8, Axis: 2}, "divide": {Bits: 8, Axis: 0, BlockAxis: 1, BlockSize: 4},
 		"same": {Bits: 8, Axis: 1, BlockAxis: 1, BlockSize: 2}, "unknown": {Bits: 8, Axis: encoding.AxisUnknown}, "float": {Type: encoding.Float16, Bits: 8, Axis: -1}} {
-		if _, err := encoding.Compute("w", make([]float32, 24), shape, g, encoding.Method{Scheme: encoding.SchemeTF}); err == nil {
+		if _, err := encoding.Compute(t.Context(), "w", make([]float32, 24), shape, g, encoding.Method{Scheme: encoding.SchemeTF}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -1,6 +1,7 @@
 package encoding_test
 
 import (
+	"context"
 	"fmt"
 
 	"roundel/quantsim/encoding"
@@ -12,7 +13,7 @@ func ExampleCompute() {
 	w := []float32{-0.8, 0.3, 0.7, 1.2, -1.6, 0.05}
 	shape := tensor.Shape{2, 3}
 	grid := encoding.Grid{Bits: 4, Symmetric: true, Axis: 0}
-	e, err := encoding.Compute("fc.weight", w, shape, grid, encoding.Method{Scheme: encoding.SchemeTF})
+	e, err := encoding.Compute(context.Background(), "fc.weight", w, shape, grid, encoding.Method{Scheme: encoding.SchemeTF})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -26,7 +26,7 @@ func tailed(kind string, n int) []float32 {
 
 func scheme(t *testing.T, x []float32, g encoding.Grid, s encoding.Scheme) *encoding.Encoding {
 	t.Helper()
-	e, err := encoding.Compute("x", x, tensor.Shape{len(x)}, g, encoding.Method{Scheme: s})
+	e, err := encoding.Compute(t.Context(), "x", x, tensor.Shape{len(x)}, g, encoding.Method{Scheme: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestSmallTensors(t *testing.T) {
 		for _, g := range []encoding.Grid{{}, {Symmetric: true}, {Symmetric: true, Strict: true}, {Symmetric: true, Unsigned: true}} {
 			g.Bits, g.Axis = 8, encoding.PerTensor
 			for _, v := range []float32{5, -5, 0, tiny, -tiny, 1e-40, math.MaxFloat32, -math.MaxFloat32} {
-				e, err := encoding.Compute("x", []float32{v}, tensor.Shape{}, g, m)
+				e, err := encoding.Compute(t.Context(), "x", []float32{v}, tensor.Shape{}, g, m)
 				if err != nil {
 					t.Errorf("%v %+v: %v", m, g, err)
 					continue
@@ -190,7 +190,7 @@ func TestSmallTensors(t *testing.T) {
 				}
 			}
 			g.Axis = 0
-			e, err := encoding.Compute("w", []float32{0, 0, 1, -1, tiny, 0}, tensor.Shape{3, 2}, g, m)
+			e, err := encoding.Compute(t.Context(), "w", []float32{0, 0, 1, -1, tiny, 0}, tensor.Shape{3, 2}, g, m)
 			if err != nil || e.Validate(tensor.Shape{3, 2}) != nil || !(e.Scale[1] > 0.5/128) {
 				t.Errorf("%v %+v: %+v, %v", m, g, e, err)
 			}

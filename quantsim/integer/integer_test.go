@@ -199,7 +199,7 @@ func TestLowerRefuses(t *testing.T) {
 			}
 			st, _ := s.State("w3")
 			c := s.Graph().ConstF32("w3")
-			e, err := encoding.Compute("w3", c.Data(), c.Shape(), st.Grid, st.Method)
+			e, err := encoding.Compute(t.Context(), "w3", c.Data(), c.Shape(), st.Grid, st.Method)
 			return errors.Join(err, s.SetEncoding("w3", e, false))
 		}, []string{`node "g" (Gemm)`, `"w3"`, "block"}},
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"roundel/autograd"
@@ -50,7 +51,7 @@ func (f *folded) nearest(bits int) (*folded, error) {
 	q := &folded{f.net, map[*layer]*value{}, f.b, nil}
 	round := func(name string, w *value) (*value, error) {
 		g := encoding.Grid{Bits: bits, Symmetric: true, Axis: 0}
-		e, err := encoding.Compute(name, w.X.Data(), w.Shape(), g, encoding.Method{Scheme: encoding.SchemeTF})
+		e, err := encoding.Compute(context.Background(), name, w.X.Data(), w.Shape(), g, encoding.Method{Scheme: encoding.SchemeTF})
 		if err != nil {
 			return nil, err
 		}
