@@ -106,7 +106,7 @@ func (s *Sim) LoadEncodings(f *encoding.File, o LoadOptions) error {
 			continue
 		}
 		if d := s.difference(e.Name, q, e); d != "" && !s.copies(e, f) {
-			notes = append(notes, d)
+			notes = append(notes, fmt.Sprintf("tensor %q: %s", e.Name, d))
 			if !o.Reconfigure {
 				errs = append(errs, fmt.Errorf("quantsim: tensor %q: %s; allow reconfiguration to follow the file", e.Name, d))
 			}

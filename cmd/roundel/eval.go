@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"roundel/nn"
@@ -138,8 +139,12 @@ func (j *job) loadedSim(g *nn.Graph, path string) (*quantsim.Sim, error) {
 	if err := sim.LoadEncodings(f, quantsim.LoadOptions{Reconfigure: true}); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	for _, w := range sim.Warnings() {
-		j.reporter.Message("%s", w)
+	// What is said of a hundred tensors is one line.
+	for _, line := range summed(sim.Warnings(), func(w string) (said, text string) {
+		of, _ := strconv.QuotedPrefix(strings.TrimPrefix(w, "tensor "))
+		return strings.Replace(w, of, "", 1), w
+	}) {
+		j.reporter.Message("%s", line)
 	}
 	return sim, nil
 }

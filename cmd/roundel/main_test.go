@@ -212,6 +212,9 @@ func TestQuantizeThenEval(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, "simulated") {
 		t.Fatalf("eval: code %d, %s%s", code, stdout, stderr)
 	}
+	if n := strings.Count(stderr, "4 bits (int) in the file"); n != 1 || !strings.Contains(stderr, "in the file (and 17 more)") {
+		t.Errorf("eval does not say once for all weights that they have other bits:\n%s", stderr)
+	}
 	evalInWholeNumbers(t, filepath.Join(out, "model_w4a8.onnx"), filepath.Join(out, "model_w4a8.encodings"), x)
 }
 

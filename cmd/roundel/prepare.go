@@ -60,19 +60,25 @@ func (p preparation) apply(ctx context.Context, g *nn.Graph) (*nn.Graph, *prepar
 
 // lintNotes sums up what would hurt quantization, one line for each rule.
 func lintNotes(g *nn.Graph) []string {
-	var rules []string
-	first, count := map[string]prepare.Finding{}, map[string]int{}
-	for _, f := range prepare.Lint(g) {
-		if count[f.Rule]++; count[f.Rule] == 1 {
-			rules, first[f.Rule] = append(rules, f.Rule), f
+	return summed(prepare.Lint(g), func(f prepare.Finding) (rule, text string) { return f.Rule, "note: " + f.String() })
+}
+
+// summed returns the text of the first of each kind of items, and how many more of that kind there are.
+func summed[T any](items []T, describe func(T) (kind, text string)) []string {
+	var kinds, lines []string
+	count := map[string]int{}
+	for _, it := range items {
+		kind, text := describe(it)
+		if count[kind]++; count[kind] == 1 {
+			kinds, lines = append(kinds, kind), append(lines, text)
 		}
 	}
-	for i, rule := range rules {
-		if rules[i] = "note: " + first[rule].String(); count[rule] > 1 {
-			rules[i] += fmt.Sprintf(" (and %d more)", count[rule]-1)
+	for i, kind := range kinds {
+		if count[kind] > 1 {
+			lines[i] += fmt.Sprintf(" (and %d more)", count[kind]-1)
 		}
 	}
-	return rules
+	return lines
 }
 
 // correctBiases changes the biases of the rounded network so that its layers keep their means over the calibration samples.

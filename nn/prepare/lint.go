@@ -65,7 +65,7 @@ func (e *editor) lintLayer(n *nn.Node, add func(rule, detail, advice string)) {
 	switch err {
 	case nil:
 	case errShared:
-		add("shared-weight", err.Error(), "batch norm, equalisation and AdaRound leave it alone; duplicate the weight to treat each use on its own")
+		add("shared-weight", err.Error(), "batch norm folding and equalisation leave it alone, AdaRound rounds it for its first use; duplicate the weight to treat each use on its own")
 		return
 	case errNotConst:
 		if n.Op != "MatMul" && n.Op != "Gemm" { // products of two activations are ordinary
