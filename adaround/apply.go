@@ -81,7 +81,10 @@ func newRun(ctx context.Context, g *nn.Graph, cfg Config) (*run, error) {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	r := &run{cfg: cfg, g: g, pool: tensor.NewPool(workers, asm.Best()), out: &Result{ParamEncodings: map[string]*encoding.Encoding{}}}
-	all, skips := findLayers(g)
+	all, skips := findLayers(ctx, g)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("adaround: stopped while the layers were read: %w", err)
+	}
 	chosen, ignored, err := chooseLayers(cfg, all)
 	if err := errors.Join(err, checkActivations(cfg.Activations, g)); err != nil {
 		return nil, err

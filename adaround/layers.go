@@ -38,10 +38,13 @@ func (l *layer) outputs() int { return l.geo.groups * l.geo.outs }
 // Skip is a node with a weight that Apply leaves in float, and why.
 type Skip struct{ Node, Reason string }
 
-// findLayers returns the layers of g in execution order, and the nodes with weights that cannot be rounded.
-func findLayers(g *nn.Graph) (layers []*layer, skips []Skip) {
+// findLayers returns the layers of g in execution order, and the nodes with weights that cannot be rounded; fewer when ctx is done.
+func findLayers(ctx context.Context, g *nn.Graph) (layers []*layer, skips []Skip) {
 	byWeight := map[string]*layer{}
 	for i, n := range g.Nodes {
+		if ctx.Err() != nil {
+			break
+		}
 		l, reason := newLayer(g, n, i)
 		switch {
 		case reason != "":

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
 	"slices"
 	"testing"
 
@@ -81,5 +84,19 @@ func TestJoin(t *testing.T) {
 	other.Inputs["r"] = tensor.From([]int64{16})
 	if src.sameWhole([]data.Sample{sample(0), other}) || !src.sameWhole([]data.Sample{sample(0), sample(1)}) {
 		t.Error("samples with another rate cannot share a batch, others can")
+	}
+}
+
+// TestUnlessDone does not wait for work that never ends, and returns what work that ends returns.
+func TestUnlessDone(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	if v, err := unlessDone(ctx, func() (int, error) { return 3, io.EOF }); v != 3 || !errors.Is(err, io.EOF) {
+		t.Errorf("got %d, %v", v, err)
+	}
+	stop()
+	forever := make(chan int)
+	defer close(forever)
+	if v, err := unlessDone(ctx, func() (int, error) { return <-forever, nil }); v != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %d, %v when the context was done", v, err)
 	}
 }

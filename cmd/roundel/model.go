@@ -24,23 +24,26 @@ type loaded struct {
 	graph *nn.Graph
 }
 
-// openModel reads, converts and verifies a model, which takes a second for every few hundred megabytes. When ctx is done it
-// returns at once and leaves what it began to itself: that only reads. Errors name the file once.
+// openModel reads, converts and verifies a model. Errors name the file once.
 func openModel(ctx context.Context, path string) (*loaded, error) {
-	type result struct {
-		*loaded
-		err error
-	}
-	done := make(chan result, 1)
+	return unlessDone(ctx, func() (*loaded, error) { return readModel(path) })
+}
+
+// unlessDone returns what f returns. When ctx is done it returns its error at once and leaves f, which must only read, to itself:
+// for work without a context that takes a second for a model of a few hundred megabytes.
+func unlessDone[T any](ctx context.Context, f func() (T, error)) (res T, err error) {
+	done := make(chan struct{})
+	var value T
+	var failed error
 	go func() {
-		l, err := readModel(path)
-		done <- result{l, err}
+		defer close(done)
+		value, failed = f()
 	}()
 	select {
-	case r := <-done:
-		return r.loaded, r.err
+	case <-done:
+		return value, failed
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: stopped while it was read: %w", path, ctx.Err())
+		return res, ctx.Err()
 	}
 }
 

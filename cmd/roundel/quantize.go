@@ -111,14 +111,17 @@ func (j *job) prepare(ctx context.Context, l *loaded) error {
 	if len(l.graph.Outputs) == 0 {
 		return fmt.Errorf("%s: the model has no outputs", l.path)
 	}
-	if err := finiteWeights(l.graph); err != nil {
+	if _, err := unlessDone(ctx, func() (any, error) { return nil, finiteWeights(l.graph) }); err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
 	g, rep, err := j.preparation.apply(ctx, l.graph)
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
-	j.moments, j.notes = rep.Moments, lintNotes(g)
+	if j.notes, err = unlessDone(ctx, func() ([]string, error) { return lintNotes(g), nil }); err != nil {
+		return fmt.Errorf("%s: %w", l.path, err)
+	}
+	j.moments = rep.Moments
 	if n := len(rep.Done); n > 0 {
 		j.prepared = fmt.Sprintf("prepared %s: %d rewrites (%s)", filepath.Base(l.path), n, countRewrites(rep))
 	}
