@@ -19,6 +19,7 @@ import (
 const (
 	gcRoom  = 8        // one byte of room for the collector for so many live ones
 	reserve = 24 << 20 // for the program, its stacks, and what the collector keeps for itself
+	spare   = 8 << 20  // of the reserve: for safety, and seldom used
 )
 
 // heapFor is how many live bytes of heap fit into a resident size, residentFor the opposite.
@@ -44,7 +45,7 @@ func (j *job) predict(heap int64) error {
 	runtime.ReadMemStats(&m)
 	need := max(residentFor(max(heap, j.later.peak)), int64(m.Sys)) // reading the data may have taken more already
 	limitMemory(min(need, j.mem))
-	j.reporter.Message("predicted peak memory %s", formatBytes(need))
+	j.reporter.Message("predicted peak memory %s", formatBytes(need-spare))
 	return nil
 }
 

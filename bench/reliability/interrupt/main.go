@@ -20,6 +20,7 @@ import (
 func main() {
 	bin := flag.String("bin", "bin/roundel", "the roundel binary")
 	every := flag.Duration("every", 4*time.Second, "mean time from a start to its interruption")
+	limit := flag.Duration("for", time.Hour, "starts no run after this time")
 	seed := flag.Uint64("seed", 1, "of the moments")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: interrupt [flags] quantize MODEL --calib FOLDER -o OUT ...")
@@ -30,7 +31,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(*bin, append(flag.Args(), "--resume", "--progress", "plain"), *every, rand.New(rand.NewPCG(*seed, 0))); err != nil {
+	if err := run(*bin, append(flag.Args(), "--resume", "--progress", "plain"), *every, *limit, rand.New(rand.NewPCG(*seed, 0))); err != nil {
 		fmt.Fprintln(os.Stderr, "interrupt:", err)
 		os.Exit(1)
 	}
@@ -43,17 +44,17 @@ type stop struct {
 	at   string        // the last line before it
 }
 
-func run(bin string, args []string, every time.Duration, r *rand.Rand) error {
+func run(bin string, args []string, every, limit time.Duration, r *rand.Rand) error {
 	var stops []stop
-	for {
-		s, ended, err := interrupted(bin, args, time.Duration(r.ExpFloat64()*float64(every)))
+	ended := false
+	for start := time.Now(); !ended && time.Since(start) < limit; {
+		s, last, err := interrupted(bin, args, time.Duration(r.ExpFloat64()*float64(every)))
 		if err != nil {
 			return fmt.Errorf("after %d interruptions: %w", len(stops), err)
 		}
-		if ended {
-			break
+		if ended = last; !ended {
+			stops = append(stops, s)
 		}
-		stops = append(stops, s)
 	}
 	if len(stops) == 0 {
 		return fmt.Errorf("the run ended before it was interrupted; use a smaller --every")
@@ -61,7 +62,10 @@ func run(bin string, args []string, every time.Duration, r *rand.Rand) error {
 	slices.SortFunc(stops, func(a, b stop) int { return cmp.Compare(a.late, b.late) })
 	n := len(stops)
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-	fmt.Printf("%d interruptions until a run came to its end; from SIGINT to the message that work has stopped: median %v, 99 %% %v, at most %v\n",
+	if ended {
+		fmt.Println("the last run came to its end")
+	}
+	fmt.Printf("%d interruptions; from SIGINT to the message that work has stopped: median %v, 99 %% %v, at most %v\n",
 		n, ms(stops[n/2].late), ms(stops[n*99/100].late), ms(stops[n-1].late))
 	for _, s := range stops[max(0, n-5):] {
 		fmt.Printf("  %v (the process was gone after %v), interrupted after %q\n", ms(s.late), ms(s.gone), s.at)
