@@ -52,12 +52,15 @@ func TestActivationsQuantizeInputs(t *testing.T) {
 func TestActivationsAreChecked(t *testing.T) {
 	g, cfg := twoLayers(t, "")
 	grid := tensor.FakeQuant{Scale: 0.25, QMax: 255}
-	cfg.Activations = map[string]tensor.FakeQuant{"h": grid, "hh": grid, "w": grid}
+	cfg.Activations = map[string]tensor.FakeQuant{"h": grid, "hh": grid, "w": grid, "z0": grid}
 	_, err := newRun(t.Context(), g, cfg)
-	for _, want := range []string{`"hh"; the nearest name is "h"`, `no activation is named "w"`} {
+	for _, want := range []string{`"hh"; the nearest name is "h"`, `no value is named "z0"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not say %s", err, want)
 		}
+	}
+	if err != nil && strings.Contains(err.Error(), `is named "w"`) {
+		t.Errorf("the bounds of a Clip are constants, and have ranges too: %v", err)
 	}
 	cfg.Activations = map[string]tensor.FakeQuant{"h": grid, "y": {QMax: 255}}
 	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), `Activations["y"]`) || strings.Contains(err.Error(), `"h"`) {

@@ -46,9 +46,9 @@ func nearestName(name string, names []string) string {
 	return slices.MinFunc(names, func(a, b string) int { return cmp.Compare(editDistance(name, a), editDistance(name, b)) })
 }
 
-// checkActivations reports the names of activations that are neither inputs of g nor made by its nodes.
+// checkActivations reports the names of activations that are no value of g.
 func checkActivations(activations map[string]tensor.FakeQuant, g *nn.Graph) error {
-	var known []string
+	known := sortedKeys(g.Consts)
 	for _, v := range g.Inputs {
 		known = append(known, v.Name)
 	}
@@ -59,7 +59,7 @@ func checkActivations(activations map[string]tensor.FakeQuant, g *nn.Graph) erro
 	var errs []error
 	for _, name := range sortedKeys(activations) {
 		if !slices.Contains(known, name) {
-			errs = append(errs, fmt.Errorf("adaround: Activations: no activation is named %q; the nearest name is %q", name, nearestName(name, known)))
+			errs = append(errs, fmt.Errorf("adaround: Activations: no value is named %q; the nearest name is %q", name, nearestName(name, known)))
 		}
 	}
 	return errors.Join(errs...)
