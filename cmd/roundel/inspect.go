@@ -32,8 +32,14 @@ func runInspect(ctx context.Context, env *environment, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", pos[0], err)
 	}
-	verr := nn.Verify(g)
-	printGraph(env, g, *layers)
+	verr, plain := nn.Verify(g), g
+	if verr == nil { // a weight may lie behind Identity, Transpose or Reshape
+		if plain, _, err = (preparation{Config: prepare.Config{FoldConstants: true}}).apply(ctx, g); err != nil {
+			return fmt.Errorf("%s: %w", pos[0], err)
+		}
+	}
+	printGraph(env, g)
+	printLayers(env, plain, *layers)
 	if verr != nil {
 		return fmt.Errorf("%s: %w", pos[0], verr)
 	}
@@ -60,7 +66,7 @@ func printHeader(env *environment, path string, m *onnx.Model) {
 	fmt.Fprintf(env.stdout, "%s: IR %d, opset %s, made by %s %s\n", path, m.IRVersion, strings.Join(sets, ", "), m.ProducerName, m.ProducerVersion)
 }
 
-func printGraph(env *environment, g *nn.Graph, layers bool) {
+func printGraph(env *environment, g *nn.Graph) {
 	for _, v := range g.Inputs {
 		fmt.Fprintf(env.stdout, "input  %s %v\n", v.Name, v.Type)
 	}
@@ -76,15 +82,23 @@ func printGraph(env *environment, g *nn.Graph, layers bool) {
 		ops = append(ops, fmt.Sprintf("%s %d", op, count[op]))
 	}
 	fmt.Fprintf(env.stdout, "%d nodes: %s\n", len(g.Nodes), strings.Join(ops, ", "))
+}
+
+// printLayers counts the layers, and the weights, of which a shared one counts once.
+func printLayers(env *environment, g *nn.Graph, each bool) {
 	params, weighted := 0, 0
+	seen := map[*tensor.Dense[float32]]bool{}
 	for _, n := range g.Nodes {
 		w := weightOf(g, n)
 		if w == nil {
 			continue
 		}
 		weighted++
-		params += w.Len()
-		if layers {
+		if !seen[w] {
+			params += w.Len()
+		}
+		seen[w] = true
+		if each {
 			fmt.Fprintf(env.stdout, "layer  %s %s weight %v -> %v\n", n.Name, n.Op, w.Shape(), g.Types[n.Out(0)])
 		}
 	}

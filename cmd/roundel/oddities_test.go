@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"roundel/data"
@@ -78,6 +79,9 @@ func TestOdditiesTogether(t *testing.T) {
 	}
 	if err := data.WriteNpy(at("x.npy"), x); err != nil {
 		t.Fatal(err)
+	}
+	if _, stdout, _ := cli(t, "inspect", at("odd.onnx")); !strings.Contains(stdout, "5 layers with weights, 308 weights") {
+		t.Errorf("inspect says\n%s", stdout)
 	}
 	code, stdout, stderr := cli(t, "quantize", at("odd.onnx"), "--calib", at("x.npy"), "-o", at("out"), "--positions", "100", "--progress", "off")
 	if code != exitOK {
