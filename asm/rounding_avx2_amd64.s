@@ -191,340 +191,671 @@ done:
 
 // func roundStepF32_avx2(t *byte)
 // Requires: AVX, AVX2
-TEXT ·roundStepF32_avx2(SB), NOSPLIT, $0-8
+TEXT ·roundStepF32_avx2(SB), NOSPLIT, $16-8
 	MOVQ  t+0(FP), AX
-	MOVQ  (AX), SI
-	MOVQ  24(AX), DI
-	MOVQ  48(AX), R8
-	MOVQ  72(AX), R9
-	MOVQ  96(AX), R10
-	MOVQ  120(AX), R11
-	MOVQ  144(AX), R12
-	MOVQ  168(AX), R13
-	MOVQ  240(AX), CX
-	IMULQ 248(AX), CX
+	MOVQ  248(AX), R15
+	MOVQ  R15, CX
+	IMULQ 240(AX), CX
+	SHLQ  $0x02, R15
 	SHLQ  $0x02, CX
 	XORQ  BX, BX
 	XORQ  DX, DX
 
-loop:
+chunk:
+	MOVQ BX, (SP)
+	MOVQ DX, 8(SP)
+	LEAQ 512(BX), R14
+	CMPQ R14, CX
+	JLE  whole
+	MOVQ CX, R14
+
+whole:
+	CMPL 264(AX), $0x00
+	JEQ  plain
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 144(AX), R8
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+power:
 	VMOVUPS      (SI)(BX*1), Y0
 	VMOVUPS      (DI)(BX*1), Y1
-	VBROADCASTSS roundconst_avx2<>+0(SB), Y6
-	VPAND        Y0, Y6, Y5
-	VBROADCASTSS roundconst_avx2<>+4(SB), Y6
+	VPAND        roundconst_avx2<>+0(SB), Y0, Y5
+	VBROADCASTSS roundconst_avx2<>+32(SB), Y6
 	VCMPPS       $0x11, Y6, Y5, Y10
 	VXORPS       Y6, Y6, Y6
 	VCMPPS       $0x11, Y0, Y6, Y11
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y5
-	VSUBPS       Y1, Y5, Y3
-	VMULPS       Y1, Y3, Y3
-	VBROADCASTSS roundconst_avx2<>+12(SB), Y6
-	VMULPS       Y6, Y3, Y3
-	VANDPS       Y10, Y3, Y3
-	VBROADCASTSS roundconst_avx2<>+12(SB), Y2
-	VMULPS       Y1, Y2, Y2
-	VBROADCASTSS roundconst_avx2<>+16(SB), Y6
-	VADDPS       Y6, Y2, Y2
+	VBROADCASTSS roundconst_avx2<>+64(SB), Y5
+	VMULPS       roundconst_avx2<>+96(SB), Y1, Y2
+	VADDPS       roundconst_avx2<>+128(SB), Y2, Y2
 	VXORPS       Y6, Y6, Y6
 	VMAXPS       Y2, Y6, Y2
 	VMINPS       Y2, Y5, Y2
 	VANDPS       Y11, Y5, Y5
 	VBLENDVPS    Y10, Y2, Y5, Y2
-
-	// Gradient of the reconstruction where the code is inside the grid
-	VADDPS  (R11)(BX*1), Y2, Y5
-	MOVQ    192(AX), R15
-	VMOVUPS (R15)(DX*1), Y6
-	VMAXPS  Y6, Y5, Y6
-	MOVQ    216(AX), R15
-	VMOVUPS (R15)(DX*1), Y7
-	VMINPS  Y7, Y6, Y6
-	VCMPPS  $0x00, Y6, Y5, Y10
-	VMOVUPS (R13)(DX*1), Y4
-	VMULPS  (R10)(BX*1), Y4, Y4
-	VANDPS  Y10, Y4, Y4
-
-	// Regulariser
-	CMPL         264(AX), $0x00
-	JEQ          adam
 	VADDPS       Y2, Y2, Y5
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y6
-	VSUBPS       Y6, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+20(SB), Y6
-	VPAND        Y5, Y6, Y10
-	VPXOR        Y10, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+24(SB), Y6
-	VMAXPS       Y6, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+28(SB), Y9
-	VPSUBD       Y9, Y5, Y6
+	VSUBPS       roundconst_avx2<>+64(SB), Y5, Y5
+	VPAND        roundconst_avx2<>+160(SB), Y5, Y6
+	VPXOR        Y6, Y5, Y5
+	VMAXPS       roundconst_avx2<>+192(SB), Y5, Y5
+	VPSUBD       roundconst_avx2<>+224(SB), Y5, Y6
 	VPSRAD       $0x17, Y6, Y6
 	VPSLLD       $0x17, Y6, Y9
 	VPSUBD       Y9, Y5, Y5
 	VCVTDQ2PS    Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y9
-	VSUBPS       Y9, Y5, Y5
+	VSUBPS       roundconst_avx2<>+64(SB), Y5, Y5
 	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS roundconst_avx2<>+32(SB), Y8
+	VMULPS       roundconst_avx2<>+256(SB), Y5, Y8
+	VADDPS       roundconst_avx2<>+288(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+36(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+320(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+40(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+352(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+44(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+384(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+48(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+416(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+52(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+448(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+56(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+480(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+60(SB), Y9
-	VADDPS       Y9, Y8, Y8
-	VMULPS       Y5, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+64(SB), Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       roundconst_avx2<>+512(SB), Y8, Y8
 	VMULPS       Y5, Y8, Y8
 	VMULPS       Y7, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+68(SB), Y9
-	VMULPS       Y6, Y9, Y9
+	VMULPS       roundconst_avx2<>+544(SB), Y6, Y9
 	VADDPS       Y9, Y8, Y8
-	VBROADCASTSS roundconst_avx2<>+72(SB), Y9
-	VMULPS       Y7, Y9, Y9
+	VMULPS       roundconst_avx2<>+576(SB), Y7, Y9
 	VSUBPS       Y9, Y8, Y8
 	VADDPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+76(SB), Y9
-	VMULPS       Y9, Y6, Y6
+	VMULPS       roundconst_avx2<>+608(SB), Y6, Y6
 	VADDPS       Y6, Y5, Y5
 	VBROADCASTSS 268(AX), Y6
-	VMOVAPS      Y6, Y7
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y8
-	VSUBPS       Y8, Y7, Y7
-	VMULPS       Y7, Y5, Y5
-	VMOVAPS      Y6, Y11
-	VBROADCASTSS roundconst_avx2<>+80(SB), Y8
-	VMAXPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+84(SB), Y8
-	VMINPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+88(SB), Y6
-	VMULPS       Y6, Y5, Y6
-	VBROADCASTSS roundconst_avx2<>+92(SB), Y8
-	VADDPS       Y8, Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+92(SB), Y8
-	VSUBPS       Y8, Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+76(SB), Y8
-	VMULPS       Y6, Y8, Y8
+	VSUBPS       roundconst_avx2<>+64(SB), Y6, Y6
+	VMULPS       Y6, Y5, Y5
+	VMOVUPS      Y5, (R8)(BX*1)
+	ADDQ         $+32, BX
+	ADDQ         $+32, DX
+	CMPQ         DX, R15
+	JLT          power_row
+	XORQ         DX, DX
+
+power_row:
+	CMPQ BX, R14
+	JLT  power
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 120(AX), R8
+	MOVQ 96(AX), R9
+	MOVQ 168(AX), R10
+	MOVQ 192(AX), R11
+	MOVQ 216(AX), R12
+	MOVQ 144(AX), R13
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+penalty:
+	VMOVUPS      (SI)(BX*1), Y0
+	VMOVUPS      (DI)(BX*1), Y1
+	VPAND        roundconst_avx2<>+0(SB), Y0, Y5
+	VBROADCASTSS roundconst_avx2<>+32(SB), Y6
+	VCMPPS       $0x11, Y6, Y5, Y10
+	VXORPS       Y6, Y6, Y6
+	VCMPPS       $0x11, Y0, Y6, Y11
+	VBROADCASTSS roundconst_avx2<>+64(SB), Y5
+	VSUBPS       Y1, Y5, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       roundconst_avx2<>+96(SB), Y3, Y3
+	VANDPS       Y10, Y3, Y3
+	VMULPS       roundconst_avx2<>+96(SB), Y1, Y2
+	VADDPS       roundconst_avx2<>+128(SB), Y2, Y2
+	VXORPS       Y6, Y6, Y6
+	VMAXPS       Y2, Y6, Y2
+	VMINPS       Y2, Y5, Y2
+	VANDPS       Y11, Y5, Y5
+	VBLENDVPS    Y10, Y2, Y5, Y2
+	VADDPS       (R8)(BX*1), Y2, Y5
+	VMOVUPS      (R11)(DX*1), Y6
+	VMAXPS       Y6, Y5, Y6
+	VMOVUPS      (R12)(DX*1), Y7
+	VMINPS       Y7, Y6, Y6
+	VCMPPS       $0x00, Y6, Y5, Y10
+	VMOVUPS      (R10)(DX*1), Y4
+	VMULPS       (R9)(BX*1), Y4, Y4
+	VANDPS       Y10, Y4, Y4
+	VADDPS       Y2, Y2, Y5
+	VSUBPS       roundconst_avx2<>+64(SB), Y5, Y5
+	VPAND        roundconst_avx2<>+160(SB), Y5, Y10
+	VPXOR        Y10, Y5, Y5
+	VMAXPS       roundconst_avx2<>+192(SB), Y5, Y5
+	VMOVUPS      (R13)(BX*1), Y5
+	VMAXPS       roundconst_avx2<>+640(SB), Y5, Y5
+	VMINPS       roundconst_avx2<>+672(SB), Y5, Y5
+	VMULPS       roundconst_avx2<>+704(SB), Y5, Y6
+	VADDPS       roundconst_avx2<>+736(SB), Y6, Y6
+	VSUBPS       roundconst_avx2<>+736(SB), Y6, Y6
+	VMULPS       roundconst_avx2<>+608(SB), Y6, Y8
 	VSUBPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+68(SB), Y8
-	VMULPS       Y6, Y8, Y8
+	VMULPS       roundconst_avx2<>+544(SB), Y6, Y8
 	VSUBPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+96(SB), Y7
+	VMULPS       roundconst_avx2<>+768(SB), Y5, Y7
+	VADDPS       roundconst_avx2<>+800(SB), Y7, Y7
 	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+100(SB), Y8
-	VADDPS       Y8, Y7, Y7
+	VADDPS       roundconst_avx2<>+832(SB), Y7, Y7
 	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+104(SB), Y8
-	VADDPS       Y8, Y7, Y7
+	VADDPS       roundconst_avx2<>+864(SB), Y7, Y7
 	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+108(SB), Y8
-	VADDPS       Y8, Y7, Y7
+	VADDPS       roundconst_avx2<>+896(SB), Y7, Y7
 	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+112(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+72(SB), Y8
-	VADDPS       Y8, Y7, Y7
+	VADDPS       roundconst_avx2<>+576(SB), Y7, Y7
 	VMULPS       Y5, Y7, Y7
 	VMULPS       Y5, Y7, Y7
 	VADDPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y8
-	VADDPS       Y8, Y7, Y7
+	VADDPS       roundconst_avx2<>+64(SB), Y7, Y7
 	VCVTPS2DQ    Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+116(SB), Y8
-	VPADDD       Y8, Y6, Y6
+	VPADDD       roundconst_avx2<>+928(SB), Y6, Y6
 	VPSLLD       $0x17, Y6, Y6
 	VMULPS       Y6, Y7, Y5
-	VBROADCASTSS roundconst_avx2<>+120(SB), Y6
-	VMULPS       Y11, Y6, Y6
+	VBROADCASTSS 268(AX), Y6
+	VMULPS       roundconst_avx2<>+960(SB), Y6, Y6
 	VMULPS       Y6, Y5, Y5
 	VPXOR        Y10, Y5, Y5
 	VBROADCASTSS 264(AX), Y6
 	VMULPS       Y6, Y5, Y5
 	VADDPS       Y5, Y4, Y4
-
-	// Adam
-adam:
 	VMULPS       Y3, Y4, Y4
-	VBROADCASTSS roundconst_avx2<>+0(SB), Y6
-	VPAND        Y4, Y6, Y5
-	VBROADCASTSS roundconst_avx2<>+124(SB), Y6
-	VCMPPS       $0x11, Y5, Y6, Y10
-	VANDPS       Y10, Y4, Y4
-	VMOVUPS      (R8)(BX*1), Y5
-	VSUBPS       Y5, Y4, Y6
-	VBROADCASTSS roundconst_avx2<>+128(SB), Y7
-	VMULPS       Y7, Y6, Y6
-	VADDPS       Y6, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+0(SB), Y7
-	VPAND        Y5, Y7, Y6
-	VBROADCASTSS roundconst_avx2<>+24(SB), Y7
-	VCMPPS       $0x11, Y6, Y7, Y10
-	VANDPS       Y10, Y5, Y5
-	VMOVUPS      Y5, (R8)(BX*1)
-	VMULPS       Y4, Y4, Y4
-	VBROADCASTSS roundconst_avx2<>+132(SB), Y7
-	VMULPS       Y7, Y4, Y4
-	VMOVUPS      (R9)(BX*1), Y6
-	VBROADCASTSS roundconst_avx2<>+136(SB), Y7
-	VMULPS       Y7, Y6, Y6
-	VADDPS       Y4, Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+0(SB), Y7
-	VPAND        Y6, Y7, Y4
-	VBROADCASTSS roundconst_avx2<>+140(SB), Y7
-	VCMPPS       $0x11, Y4, Y7, Y10
-	VANDPS       Y10, Y6, Y6
-	VMOVUPS      Y6, (R9)(BX*1)
-	VSQRTPS      Y6, Y6
-	VBROADCASTSS 260(AX), Y7
-	VMULPS       Y7, Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+144(SB), Y7
-	VADDPS       Y7, Y6, Y6
-	VBROADCASTSS 256(AX), Y7
-	VMULPS       Y7, Y5, Y5
-	VDIVPS       Y6, Y5, Y5
-	VSUBPS       Y5, Y0, Y0
-	VMOVUPS      Y0, (SI)(BX*1)
+	VMOVUPS      Y4, (R13)(BX*1)
+	ADDQ         $+32, BX
+	ADDQ         $+32, DX
+	CMPQ         DX, R15
+	JLT          penalty_row
+	XORQ         DX, DX
 
-	// Soft weight
-	VBROADCASTSS roundconst_avx2<>+20(SB), Y6
-	VPXOR        Y0, Y6, Y5
-	VBROADCASTSS roundconst_avx2<>+80(SB), Y8
-	VMAXPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+84(SB), Y8
-	VMINPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+88(SB), Y6
-	VMULPS       Y6, Y5, Y6
-	VBROADCASTSS roundconst_avx2<>+92(SB), Y8
-	VADDPS       Y8, Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+92(SB), Y8
-	VSUBPS       Y8, Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+76(SB), Y8
-	VMULPS       Y6, Y8, Y8
-	VSUBPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+68(SB), Y8
-	VMULPS       Y6, Y8, Y8
-	VSUBPS       Y8, Y5, Y5
-	VBROADCASTSS roundconst_avx2<>+96(SB), Y7
-	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+100(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+104(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+108(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+112(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+72(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y5, Y7, Y7
-	VADDPS       Y5, Y7, Y7
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y8
-	VADDPS       Y8, Y7, Y7
-	VCVTPS2DQ    Y6, Y6
-	VBROADCASTSS roundconst_avx2<>+116(SB), Y8
-	VPADDD       Y8, Y6, Y6
-	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y6, Y7, Y5
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y6
-	VADDPS       Y6, Y5, Y5
-	VDIVPS       Y5, Y6, Y1
-	VMOVUPS      Y1, (DI)(BX*1)
-	VBROADCASTSS roundconst_avx2<>+0(SB), Y6
-	VPAND        Y0, Y6, Y5
-	VBROADCASTSS roundconst_avx2<>+4(SB), Y6
+penalty_row:
+	CMPQ BX, R14
+	JLT  penalty
+	JMP  moments
+
+plain:
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 120(AX), R8
+	MOVQ 96(AX), R9
+	MOVQ 168(AX), R10
+	MOVQ 192(AX), R11
+	MOVQ 216(AX), R12
+	MOVQ 144(AX), R13
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+reconstruction:
+	VMOVUPS      (SI)(BX*1), Y0
+	VMOVUPS      (DI)(BX*1), Y1
+	VPAND        roundconst_avx2<>+0(SB), Y0, Y5
+	VBROADCASTSS roundconst_avx2<>+32(SB), Y6
 	VCMPPS       $0x11, Y6, Y5, Y10
 	VXORPS       Y6, Y6, Y6
 	VCMPPS       $0x11, Y0, Y6, Y11
-	VBROADCASTSS roundconst_avx2<>+8(SB), Y5
-	VBROADCASTSS roundconst_avx2<>+12(SB), Y2
-	VMULPS       Y1, Y2, Y2
-	VBROADCASTSS roundconst_avx2<>+16(SB), Y6
-	VADDPS       Y6, Y2, Y2
+	VBROADCASTSS roundconst_avx2<>+64(SB), Y5
+	VSUBPS       Y1, Y5, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       roundconst_avx2<>+96(SB), Y3, Y3
+	VANDPS       Y10, Y3, Y3
+	VMULPS       roundconst_avx2<>+96(SB), Y1, Y2
+	VADDPS       roundconst_avx2<>+128(SB), Y2, Y2
 	VXORPS       Y6, Y6, Y6
 	VMAXPS       Y2, Y6, Y2
 	VMINPS       Y2, Y5, Y2
 	VANDPS       Y11, Y5, Y5
 	VBLENDVPS    Y10, Y2, Y5, Y2
-	VADDPS       (R11)(BX*1), Y2, Y5
-	MOVQ         192(AX), R15
-	VMOVUPS      (R15)(DX*1), Y6
-	MOVQ         216(AX), R15
-	VMOVUPS      (R15)(DX*1), Y7
+	VADDPS       (R8)(BX*1), Y2, Y5
+	VMOVUPS      (R11)(DX*1), Y6
+	VMAXPS       Y6, Y5, Y6
+	VMOVUPS      (R12)(DX*1), Y7
+	VMINPS       Y7, Y6, Y6
+	VCMPPS       $0x00, Y6, Y5, Y10
+	VMOVUPS      (R10)(DX*1), Y4
+	VMULPS       (R9)(BX*1), Y4, Y4
+	VANDPS       Y10, Y4, Y4
+	VMULPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (R13)(BX*1)
+	ADDQ         $+32, BX
+	ADDQ         $+32, DX
+	CMPQ         DX, R15
+	JLT          reconstruction_row
+	XORQ         DX, DX
+
+reconstruction_row:
+	CMPQ BX, R14
+	JLT  reconstruction
+
+moments:
+	MOVQ (AX), SI
+	MOVQ 48(AX), DI
+	MOVQ 72(AX), R8
+	MOVQ 144(AX), R9
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+adam:
+	VMOVUPS      (R9)(BX*1), Y4
+	VPAND        roundconst_avx2<>+0(SB), Y4, Y5
+	VBROADCASTSS roundconst_avx2<>+992(SB), Y6
+	VCMPPS       $0x11, Y5, Y6, Y10
+	VANDPS       Y10, Y4, Y4
+	VMOVUPS      (DI)(BX*1), Y5
+	VSUBPS       Y5, Y4, Y6
+	VMULPS       roundconst_avx2<>+1024(SB), Y6, Y6
+	VADDPS       Y6, Y5, Y5
+	VPAND        roundconst_avx2<>+0(SB), Y5, Y6
+	VBROADCASTSS roundconst_avx2<>+192(SB), Y7
+	VCMPPS       $0x11, Y6, Y7, Y10
+	VANDPS       Y10, Y5, Y5
+	VMOVUPS      Y5, (DI)(BX*1)
+	VMULPS       Y4, Y4, Y4
+	VMULPS       roundconst_avx2<>+1056(SB), Y4, Y4
+	VMOVUPS      (R8)(BX*1), Y6
+	VMULPS       roundconst_avx2<>+1088(SB), Y6, Y6
+	VADDPS       Y4, Y6, Y6
+	VPAND        roundconst_avx2<>+0(SB), Y6, Y4
+	VBROADCASTSS roundconst_avx2<>+1120(SB), Y7
+	VCMPPS       $0x11, Y4, Y7, Y10
+	VANDPS       Y10, Y6, Y6
+	VMOVUPS      Y6, (R8)(BX*1)
+	VSQRTPS      Y6, Y6
+	VBROADCASTSS 260(AX), Y7
+	VMULPS       Y7, Y6, Y6
+	VADDPS       roundconst_avx2<>+1152(SB), Y6, Y6
+	VBROADCASTSS 256(AX), Y7
+	VMULPS       Y7, Y5, Y5
+	VDIVPS       Y6, Y5, Y5
+	VMOVUPS      (SI)(BX*1), Y0
+	VSUBPS       Y5, Y0, Y0
+	VMOVUPS      Y0, (SI)(BX*1)
+	ADDQ         $+32, BX
+	ADDQ         $+32, DX
+	CMPQ         DX, R15
+	JLT          adam_row
+	XORQ         DX, DX
+
+adam_row:
+	CMPQ BX, R14
+	JLT  adam
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 120(AX), R8
+	MOVQ 168(AX), R9
+	MOVQ 192(AX), R10
+	MOVQ 216(AX), R11
+	MOVQ 144(AX), R12
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+soft:
+	VMOVUPS      (SI)(BX*1), Y0
+	VBROADCASTSS roundconst_avx2<>+160(SB), Y6
+	VPXOR        Y0, Y6, Y5
+	VMAXPS       roundconst_avx2<>+640(SB), Y5, Y5
+	VMINPS       roundconst_avx2<>+672(SB), Y5, Y5
+	VMULPS       roundconst_avx2<>+704(SB), Y5, Y6
+	VADDPS       roundconst_avx2<>+736(SB), Y6, Y6
+	VSUBPS       roundconst_avx2<>+736(SB), Y6, Y6
+	VMULPS       roundconst_avx2<>+608(SB), Y6, Y8
+	VSUBPS       Y8, Y5, Y5
+	VMULPS       roundconst_avx2<>+544(SB), Y6, Y8
+	VSUBPS       Y8, Y5, Y5
+	VMULPS       roundconst_avx2<>+768(SB), Y5, Y7
+	VADDPS       roundconst_avx2<>+800(SB), Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VADDPS       roundconst_avx2<>+832(SB), Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VADDPS       roundconst_avx2<>+864(SB), Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VADDPS       roundconst_avx2<>+896(SB), Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VADDPS       roundconst_avx2<>+576(SB), Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y5, Y7, Y7
+	VADDPS       Y5, Y7, Y7
+	VADDPS       roundconst_avx2<>+64(SB), Y7, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPADDD       roundconst_avx2<>+928(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y6, Y7, Y5
+	VADDPS       roundconst_avx2<>+64(SB), Y5, Y5
+	VBROADCASTSS roundconst_avx2<>+64(SB), Y6
+	VDIVPS       Y5, Y6, Y1
+	VMOVUPS      Y1, (DI)(BX*1)
+	VPAND        roundconst_avx2<>+0(SB), Y0, Y5
+	VBROADCASTSS roundconst_avx2<>+32(SB), Y6
+	VCMPPS       $0x11, Y6, Y5, Y10
+	VXORPS       Y6, Y6, Y6
+	VCMPPS       $0x11, Y0, Y6, Y11
+	VBROADCASTSS roundconst_avx2<>+64(SB), Y5
+	VMULPS       roundconst_avx2<>+96(SB), Y1, Y2
+	VADDPS       roundconst_avx2<>+128(SB), Y2, Y2
+	VXORPS       Y6, Y6, Y6
+	VMAXPS       Y2, Y6, Y2
+	VMINPS       Y2, Y5, Y2
+	VANDPS       Y11, Y5, Y5
+	VBLENDVPS    Y10, Y2, Y5, Y2
+	VADDPS       (R8)(BX*1), Y2, Y5
+	VMOVUPS      (R10)(DX*1), Y6
+	VMOVUPS      (R11)(DX*1), Y7
 	VMAXPS       Y5, Y6, Y5
 	VMINPS       Y5, Y7, Y5
-	VMOVUPS      (R13)(DX*1), Y6
+	VMOVUPS      (R9)(DX*1), Y6
 	VMULPS       Y6, Y5, Y5
 	VMOVUPS      Y5, (R12)(BX*1)
 	ADDQ         $+32, BX
 	ADDQ         $+32, DX
-	MOVQ         248(AX), R15
-	SHLQ         $0x02, R15
 	CMPQ         DX, R15
-	JLT          same
+	JLT          soft_row
 	XORQ         DX, DX
 
-same:
+soft_row:
+	CMPQ BX, R14
+	JLT  soft
 	CMPQ BX, CX
-	JLT  loop
+	JLT  chunk
 	VZEROUPPER
 	RET
 
 DATA roundconst_avx2<>+0(SB)/4, $0x7fffffff
-DATA roundconst_avx2<>+4(SB)/4, $0x4019771e
-DATA roundconst_avx2<>+8(SB)/4, $0x3f800000
-DATA roundconst_avx2<>+12(SB)/4, $0x3f99999a
-DATA roundconst_avx2<>+16(SB)/4, $0xbdcccccd
-DATA roundconst_avx2<>+20(SB)/4, $0x80000000
-DATA roundconst_avx2<>+24(SB)/4, $0x0da24260
-DATA roundconst_avx2<>+28(SB)/4, $0x3f3504f3
-DATA roundconst_avx2<>+32(SB)/4, $0x3d9021bb
-DATA roundconst_avx2<>+36(SB)/4, $0xbdebd1b8
-DATA roundconst_avx2<>+40(SB)/4, $0x3def251a
-DATA roundconst_avx2<>+44(SB)/4, $0xbdfe5d4f
-DATA roundconst_avx2<>+48(SB)/4, $0x3e11e9bf
-DATA roundconst_avx2<>+52(SB)/4, $0xbe2aae50
-DATA roundconst_avx2<>+56(SB)/4, $0x3e4cceac
-DATA roundconst_avx2<>+60(SB)/4, $0xbe7ffffc
-DATA roundconst_avx2<>+64(SB)/4, $0x3eaaaaaa
-DATA roundconst_avx2<>+68(SB)/4, $0xb95e8083
-DATA roundconst_avx2<>+72(SB)/4, $0x3f000000
-DATA roundconst_avx2<>+76(SB)/4, $0x3f318000
-DATA roundconst_avx2<>+80(SB)/4, $0xc2a00000
-DATA roundconst_avx2<>+84(SB)/4, $0x42a00000
-DATA roundconst_avx2<>+88(SB)/4, $0x3fb8aa3b
-DATA roundconst_avx2<>+92(SB)/4, $0x4b400000
-DATA roundconst_avx2<>+96(SB)/4, $0x39506967
-DATA roundconst_avx2<>+100(SB)/4, $0x3ab743ce
-DATA roundconst_avx2<>+104(SB)/4, $0x3c088908
-DATA roundconst_avx2<>+108(SB)/4, $0x3d2aa9c1
-DATA roundconst_avx2<>+112(SB)/4, $0x3e2aaaaa
-DATA roundconst_avx2<>+116(SB)/4, $0x0000007f
-DATA roundconst_avx2<>+120(SB)/4, $0xc0000000
-DATA roundconst_avx2<>+124(SB)/4, $0x26901d7d
-DATA roundconst_avx2<>+128(SB)/4, $0x3dcccccd
-DATA roundconst_avx2<>+132(SB)/4, $0x3a83126f
-DATA roundconst_avx2<>+136(SB)/4, $0x3f7fbe77
-DATA roundconst_avx2<>+140(SB)/4, $0x03aa2425
-DATA roundconst_avx2<>+144(SB)/4, $0x322bcc77
-GLOBL roundconst_avx2<>(SB), RODATA|NOPTR, $148
+DATA roundconst_avx2<>+4(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+8(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+12(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+16(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+20(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+24(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+28(SB)/4, $0x7fffffff
+DATA roundconst_avx2<>+32(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+36(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+40(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+44(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+48(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+52(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+56(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+60(SB)/4, $0x4019771e
+DATA roundconst_avx2<>+64(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+68(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+72(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+76(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+80(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+84(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+88(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+92(SB)/4, $0x3f800000
+DATA roundconst_avx2<>+96(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+100(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+104(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+108(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+112(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+116(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+120(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+124(SB)/4, $0x3f99999a
+DATA roundconst_avx2<>+128(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+132(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+136(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+140(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+144(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+148(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+152(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+156(SB)/4, $0xbdcccccd
+DATA roundconst_avx2<>+160(SB)/4, $0x80000000
+DATA roundconst_avx2<>+164(SB)/4, $0x80000000
+DATA roundconst_avx2<>+168(SB)/4, $0x80000000
+DATA roundconst_avx2<>+172(SB)/4, $0x80000000
+DATA roundconst_avx2<>+176(SB)/4, $0x80000000
+DATA roundconst_avx2<>+180(SB)/4, $0x80000000
+DATA roundconst_avx2<>+184(SB)/4, $0x80000000
+DATA roundconst_avx2<>+188(SB)/4, $0x80000000
+DATA roundconst_avx2<>+192(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+196(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+200(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+204(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+208(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+212(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+216(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+220(SB)/4, $0x0da24260
+DATA roundconst_avx2<>+224(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+228(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+232(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+236(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+240(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+244(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+248(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+252(SB)/4, $0x3f3504f3
+DATA roundconst_avx2<>+256(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+260(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+264(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+268(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+272(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+276(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+280(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+284(SB)/4, $0x3d9021bb
+DATA roundconst_avx2<>+288(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+292(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+296(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+300(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+304(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+308(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+312(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+316(SB)/4, $0xbdebd1b8
+DATA roundconst_avx2<>+320(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+324(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+328(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+332(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+336(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+340(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+344(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+348(SB)/4, $0x3def251a
+DATA roundconst_avx2<>+352(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+356(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+360(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+364(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+368(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+372(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+376(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+380(SB)/4, $0xbdfe5d4f
+DATA roundconst_avx2<>+384(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+388(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+392(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+396(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+400(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+404(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+408(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+412(SB)/4, $0x3e11e9bf
+DATA roundconst_avx2<>+416(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+420(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+424(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+428(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+432(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+436(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+440(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+444(SB)/4, $0xbe2aae50
+DATA roundconst_avx2<>+448(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+452(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+456(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+460(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+464(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+468(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+472(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+476(SB)/4, $0x3e4cceac
+DATA roundconst_avx2<>+480(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+484(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+488(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+492(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+496(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+500(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+504(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+508(SB)/4, $0xbe7ffffc
+DATA roundconst_avx2<>+512(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+516(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+520(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+524(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+528(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+532(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+536(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+540(SB)/4, $0x3eaaaaaa
+DATA roundconst_avx2<>+544(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+548(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+552(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+556(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+560(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+564(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+568(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+572(SB)/4, $0xb95e8083
+DATA roundconst_avx2<>+576(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+580(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+584(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+588(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+592(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+596(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+600(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+604(SB)/4, $0x3f000000
+DATA roundconst_avx2<>+608(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+612(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+616(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+620(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+624(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+628(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+632(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+636(SB)/4, $0x3f318000
+DATA roundconst_avx2<>+640(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+644(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+648(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+652(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+656(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+660(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+664(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+668(SB)/4, $0xc2a00000
+DATA roundconst_avx2<>+672(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+676(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+680(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+684(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+688(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+692(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+696(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+700(SB)/4, $0x42a00000
+DATA roundconst_avx2<>+704(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+708(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+712(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+716(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+720(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+724(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+728(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+732(SB)/4, $0x3fb8aa3b
+DATA roundconst_avx2<>+736(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+740(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+744(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+748(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+752(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+756(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+760(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+764(SB)/4, $0x4b400000
+DATA roundconst_avx2<>+768(SB)/4, $0x39506967
+DATA roundconst_avx2<>+772(SB)/4, $0x39506967
+DATA roundconst_avx2<>+776(SB)/4, $0x39506967
+DATA roundconst_avx2<>+780(SB)/4, $0x39506967
+DATA roundconst_avx2<>+784(SB)/4, $0x39506967
+DATA roundconst_avx2<>+788(SB)/4, $0x39506967
+DATA roundconst_avx2<>+792(SB)/4, $0x39506967
+DATA roundconst_avx2<>+796(SB)/4, $0x39506967
+DATA roundconst_avx2<>+800(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+804(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+808(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+812(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+816(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+820(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+824(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+828(SB)/4, $0x3ab743ce
+DATA roundconst_avx2<>+832(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+836(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+840(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+844(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+848(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+852(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+856(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+860(SB)/4, $0x3c088908
+DATA roundconst_avx2<>+864(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+868(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+872(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+876(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+880(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+884(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+888(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+892(SB)/4, $0x3d2aa9c1
+DATA roundconst_avx2<>+896(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+900(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+904(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+908(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+912(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+916(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+920(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+924(SB)/4, $0x3e2aaaaa
+DATA roundconst_avx2<>+928(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+932(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+936(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+940(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+944(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+948(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+952(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+956(SB)/4, $0x0000007f
+DATA roundconst_avx2<>+960(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+964(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+968(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+972(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+976(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+980(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+984(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+988(SB)/4, $0xc0000000
+DATA roundconst_avx2<>+992(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+996(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1000(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1004(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1008(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1012(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1016(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1020(SB)/4, $0x26901d7d
+DATA roundconst_avx2<>+1024(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1028(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1032(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1036(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1040(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1044(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1048(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1052(SB)/4, $0x3dcccccd
+DATA roundconst_avx2<>+1056(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1060(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1064(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1068(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1072(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1076(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1080(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1084(SB)/4, $0x3a83126f
+DATA roundconst_avx2<>+1088(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1092(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1096(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1100(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1104(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1108(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1112(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1116(SB)/4, $0x3f7fbe77
+DATA roundconst_avx2<>+1120(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1124(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1128(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1132(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1136(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1140(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1144(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1148(SB)/4, $0x03aa2425
+DATA roundconst_avx2<>+1152(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1156(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1160(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1164(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1168(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1172(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1176(SB)/4, $0x322bcc77
+DATA roundconst_avx2<>+1180(SB)/4, $0x322bcc77
+GLOBL roundconst_avx2<>(SB), RODATA|NOPTR, $1184

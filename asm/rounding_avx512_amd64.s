@@ -143,27 +143,114 @@ done:
 
 // func roundStepF32_avx512(t *byte)
 // Requires: AVX, AVX512F
-TEXT ·roundStepF32_avx512(SB), NOSPLIT, $0-8
+TEXT ·roundStepF32_avx512(SB), NOSPLIT, $16-8
 	MOVQ  t+0(FP), AX
-	MOVQ  (AX), SI
-	MOVQ  24(AX), DI
-	MOVQ  48(AX), R8
-	MOVQ  72(AX), R9
-	MOVQ  96(AX), R10
-	MOVQ  120(AX), R11
-	MOVQ  144(AX), R12
-	MOVQ  168(AX), R13
-	MOVQ  240(AX), CX
-	IMULQ 248(AX), CX
+	MOVQ  248(AX), R15
+	MOVQ  R15, CX
+	IMULQ 240(AX), CX
+	SHLQ  $0x02, R15
 	SHLQ  $0x02, CX
 	XORQ  BX, BX
 	XORQ  DX, DX
 
-loop:
+chunk:
+	MOVQ BX, (SP)
+	MOVQ DX, 8(SP)
+	LEAQ 1024(BX), R14
+	CMPQ R14, CX
+	JLE  whole
+	MOVQ CX, R14
+
+whole:
+	CMPL 264(AX), $0x00
+	JEQ  plain
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 144(AX), R8
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+power:
 	VMOVUPS      (SI)(BX*1), Z0
 	VMOVUPS      (DI)(BX*1), Z1
-	VBROADCASTSS roundconst_avx512<>+0(SB), Z6
-	VPANDD       Z0, Z6, Z5
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z0, Z5
+	VBROADCASTSS roundconst_avx512<>+4(SB), Z6
+	VCMPPS       $0x11, Z6, Z5, K3
+	VPXORD       Z6, Z6, Z6
+	VCMPPS       $0x11, Z0, Z6, K4
+	VBROADCASTSS roundconst_avx512<>+8(SB), Z5
+	VMULPS.BCST  roundconst_avx512<>+12(SB), Z1, Z2
+	VADDPS.BCST  roundconst_avx512<>+16(SB), Z2, Z2
+	VPXORD       Z6, Z6, Z6
+	VMAXPS       Z2, Z6, Z2
+	VMINPS       Z2, Z5, Z2
+	VMOVAPS.Z    Z5, K4, Z5
+	VBLENDMPS    Z2, Z5, K3, Z2
+	VADDPS       Z2, Z2, Z5
+	VSUBPS.BCST  roundconst_avx512<>+8(SB), Z5, Z5
+	VPANDD.BCST  roundconst_avx512<>+20(SB), Z5, Z6
+	VPXORD       Z6, Z5, Z5
+	VMAXPS.BCST  roundconst_avx512<>+24(SB), Z5, Z5
+	VPSUBD.BCST  roundconst_avx512<>+28(SB), Z5, Z6
+	VPSRAD       $0x17, Z6, Z6
+	VPSLLD       $0x17, Z6, Z9
+	VPSUBD       Z9, Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VSUBPS.BCST  roundconst_avx512<>+8(SB), Z5, Z5
+	VMULPS       Z5, Z5, Z7
+	VMULPS.BCST  roundconst_avx512<>+32(SB), Z5, Z8
+	VADDPS.BCST  roundconst_avx512<>+36(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+40(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+44(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+48(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+52(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+56(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+60(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VADDPS.BCST  roundconst_avx512<>+64(SB), Z8, Z8
+	VMULPS       Z5, Z8, Z8
+	VMULPS       Z7, Z8, Z8
+	VMULPS.BCST  roundconst_avx512<>+68(SB), Z6, Z9
+	VADDPS       Z9, Z8, Z8
+	VMULPS.BCST  roundconst_avx512<>+72(SB), Z7, Z9
+	VSUBPS       Z9, Z8, Z8
+	VADDPS       Z8, Z5, Z5
+	VMULPS.BCST  roundconst_avx512<>+76(SB), Z6, Z6
+	VADDPS       Z6, Z5, Z5
+	VBROADCASTSS 268(AX), Z6
+	VSUBPS.BCST  roundconst_avx512<>+8(SB), Z6, Z6
+	VMULPS       Z6, Z5, Z5
+	VMOVUPS      Z5, (R8)(BX*1)
+	ADDQ         $+64, BX
+	ADDQ         $+64, DX
+	CMPQ         DX, R15
+	JLT          power_row
+	XORQ         DX, DX
+
+power_row:
+	CMPQ BX, R14
+	JLT  power
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 120(AX), R8
+	MOVQ 96(AX), R9
+	MOVQ 168(AX), R10
+	MOVQ 192(AX), R11
+	MOVQ 216(AX), R12
+	MOVQ 144(AX), R13
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+penalty:
+	VMOVUPS      (SI)(BX*1), Z0
+	VMOVUPS      (DI)(BX*1), Z1
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z0, Z5
 	VBROADCASTSS roundconst_avx512<>+4(SB), Z6
 	VCMPPS       $0x11, Z6, Z5, K3
 	VPXORD       Z6, Z6, Z6
@@ -171,274 +258,259 @@ loop:
 	VBROADCASTSS roundconst_avx512<>+8(SB), Z5
 	VSUBPS       Z1, Z5, Z3
 	VMULPS       Z1, Z3, Z3
-	VBROADCASTSS roundconst_avx512<>+12(SB), Z6
-	VMULPS       Z6, Z3, Z3
+	VMULPS.BCST  roundconst_avx512<>+12(SB), Z3, Z3
 	VMOVAPS.Z    Z3, K3, Z3
-	VBROADCASTSS roundconst_avx512<>+12(SB), Z2
-	VMULPS       Z1, Z2, Z2
-	VBROADCASTSS roundconst_avx512<>+16(SB), Z6
-	VADDPS       Z6, Z2, Z2
+	VMULPS.BCST  roundconst_avx512<>+12(SB), Z1, Z2
+	VADDPS.BCST  roundconst_avx512<>+16(SB), Z2, Z2
 	VPXORD       Z6, Z6, Z6
 	VMAXPS       Z2, Z6, Z2
 	VMINPS       Z2, Z5, Z2
 	VMOVAPS.Z    Z5, K4, Z5
 	VBLENDMPS    Z2, Z5, K3, Z2
-
-	// Gradient of the reconstruction where the code is inside the grid
-	VADDPS    (R11)(BX*1), Z2, Z5
-	MOVQ      192(AX), R15
-	VMOVUPS   (R15)(DX*1), Z6
-	VMAXPS    Z6, Z5, Z6
-	MOVQ      216(AX), R15
-	VMOVUPS   (R15)(DX*1), Z7
-	VMINPS    Z7, Z6, Z6
-	VCMPPS    $0x00, Z6, Z5, K3
-	VMOVUPS   (R13)(DX*1), Z4
-	VMULPS    (R10)(BX*1), Z4, Z4
-	VMOVAPS.Z Z4, K3, Z4
-
-	// Regulariser
-	CMPL         264(AX), $0x00
-	JEQ          adam
+	VADDPS       (R8)(BX*1), Z2, Z5
+	VMOVUPS      (R11)(DX*1), Z6
+	VMAXPS       Z6, Z5, Z6
+	VMOVUPS      (R12)(DX*1), Z7
+	VMINPS       Z7, Z6, Z6
+	VCMPPS       $0x00, Z6, Z5, K3
+	VMOVUPS      (R10)(DX*1), Z4
+	VMULPS       (R9)(BX*1), Z4, Z4
+	VMOVAPS.Z    Z4, K3, Z4
 	VADDPS       Z2, Z2, Z5
-	VBROADCASTSS roundconst_avx512<>+8(SB), Z6
-	VSUBPS       Z6, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+20(SB), Z6
-	VPANDD       Z5, Z6, Z10
+	VSUBPS.BCST  roundconst_avx512<>+8(SB), Z5, Z5
+	VPANDD.BCST  roundconst_avx512<>+20(SB), Z5, Z10
 	VPXORD       Z10, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+24(SB), Z6
-	VMAXPS       Z6, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+28(SB), Z9
-	VPSUBD       Z9, Z5, Z6
-	VPSRAD       $0x17, Z6, Z6
-	VPSLLD       $0x17, Z6, Z9
-	VPSUBD       Z9, Z5, Z5
-	VCVTDQ2PS    Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+8(SB), Z9
-	VSUBPS       Z9, Z5, Z5
-	VMULPS       Z5, Z5, Z7
-	VBROADCASTSS roundconst_avx512<>+32(SB), Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+36(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+40(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+44(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+48(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+52(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+56(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+60(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+64(SB), Z9
-	VADDPS       Z9, Z8, Z8
-	VMULPS       Z5, Z8, Z8
-	VMULPS       Z7, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+68(SB), Z9
-	VMULPS       Z6, Z9, Z9
-	VADDPS       Z9, Z8, Z8
-	VBROADCASTSS roundconst_avx512<>+72(SB), Z9
-	VMULPS       Z7, Z9, Z9
-	VSUBPS       Z9, Z8, Z8
-	VADDPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+76(SB), Z9
-	VMULPS       Z9, Z6, Z6
-	VADDPS       Z6, Z5, Z5
-	VBROADCASTSS 268(AX), Z6
-	VMOVAPS      Z6, Z7
-	VBROADCASTSS roundconst_avx512<>+8(SB), Z8
-	VSUBPS       Z8, Z7, Z7
-	VMULPS       Z7, Z5, Z5
-	VMOVAPS      Z6, Z11
-	VBROADCASTSS roundconst_avx512<>+80(SB), Z8
-	VMAXPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+84(SB), Z8
-	VMINPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+88(SB), Z6
-	VMULPS       Z6, Z5, Z6
-	VBROADCASTSS roundconst_avx512<>+92(SB), Z8
-	VADDPS       Z8, Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+92(SB), Z8
-	VSUBPS       Z8, Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+76(SB), Z8
-	VMULPS       Z6, Z8, Z8
+	VMAXPS.BCST  roundconst_avx512<>+24(SB), Z5, Z5
+	VMOVUPS      (R13)(BX*1), Z5
+	VMAXPS.BCST  roundconst_avx512<>+80(SB), Z5, Z5
+	VMINPS.BCST  roundconst_avx512<>+84(SB), Z5, Z5
+	VMULPS.BCST  roundconst_avx512<>+88(SB), Z5, Z6
+	VADDPS.BCST  roundconst_avx512<>+92(SB), Z6, Z6
+	VSUBPS.BCST  roundconst_avx512<>+92(SB), Z6, Z6
+	VMULPS.BCST  roundconst_avx512<>+76(SB), Z6, Z8
 	VSUBPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+68(SB), Z8
-	VMULPS       Z6, Z8, Z8
+	VMULPS.BCST  roundconst_avx512<>+68(SB), Z6, Z8
 	VSUBPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+96(SB), Z7
+	VMULPS.BCST  roundconst_avx512<>+96(SB), Z5, Z7
+	VADDPS.BCST  roundconst_avx512<>+100(SB), Z7, Z7
 	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+100(SB), Z8
-	VADDPS       Z8, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+104(SB), Z7, Z7
 	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+104(SB), Z8
-	VADDPS       Z8, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+108(SB), Z7, Z7
 	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+108(SB), Z8
-	VADDPS       Z8, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+112(SB), Z7, Z7
 	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+112(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+72(SB), Z8
-	VADDPS       Z8, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+72(SB), Z7, Z7
 	VMULPS       Z5, Z7, Z7
 	VMULPS       Z5, Z7, Z7
 	VADDPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+8(SB), Z8
-	VADDPS       Z8, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+8(SB), Z7, Z7
 	VCVTPS2DQ    Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+116(SB), Z8
-	VPADDD       Z8, Z6, Z6
+	VPADDD.BCST  roundconst_avx512<>+116(SB), Z6, Z6
 	VPSLLD       $0x17, Z6, Z6
 	VMULPS       Z6, Z7, Z5
-	VBROADCASTSS roundconst_avx512<>+120(SB), Z6
-	VMULPS       Z11, Z6, Z6
+	VBROADCASTSS 268(AX), Z6
+	VMULPS.BCST  roundconst_avx512<>+120(SB), Z6, Z6
 	VMULPS       Z6, Z5, Z5
 	VPXORD       Z10, Z5, Z5
 	VBROADCASTSS 264(AX), Z6
 	VMULPS       Z6, Z5, Z5
 	VADDPS       Z5, Z4, Z4
-
-	// Adam
-adam:
 	VMULPS       Z3, Z4, Z4
-	VBROADCASTSS roundconst_avx512<>+0(SB), Z6
-	VPANDD       Z4, Z6, Z5
-	VBROADCASTSS roundconst_avx512<>+124(SB), Z6
-	VCMPPS       $0x11, Z5, Z6, K3
-	VMOVAPS.Z    Z4, K3, Z4
-	VMOVUPS      (R8)(BX*1), Z5
-	VSUBPS       Z5, Z4, Z6
-	VBROADCASTSS roundconst_avx512<>+128(SB), Z7
-	VMULPS       Z7, Z6, Z6
-	VADDPS       Z6, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+0(SB), Z7
-	VPANDD       Z5, Z7, Z6
-	VBROADCASTSS roundconst_avx512<>+24(SB), Z7
-	VCMPPS       $0x11, Z6, Z7, K3
-	VMOVAPS.Z    Z5, K3, Z5
-	VMOVUPS      Z5, (R8)(BX*1)
-	VMULPS       Z4, Z4, Z4
-	VBROADCASTSS roundconst_avx512<>+132(SB), Z7
-	VMULPS       Z7, Z4, Z4
-	VMOVUPS      (R9)(BX*1), Z6
-	VBROADCASTSS roundconst_avx512<>+136(SB), Z7
-	VMULPS       Z7, Z6, Z6
-	VADDPS       Z4, Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+0(SB), Z7
-	VPANDD       Z6, Z7, Z4
-	VBROADCASTSS roundconst_avx512<>+140(SB), Z7
-	VCMPPS       $0x11, Z4, Z7, K3
-	VMOVAPS.Z    Z6, K3, Z6
-	VMOVUPS      Z6, (R9)(BX*1)
-	VSQRTPS      Z6, Z6
-	VBROADCASTSS 260(AX), Z7
-	VMULPS       Z7, Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+144(SB), Z7
-	VADDPS       Z7, Z6, Z6
-	VBROADCASTSS 256(AX), Z7
-	VMULPS       Z7, Z5, Z5
-	VDIVPS       Z6, Z5, Z5
-	VSUBPS       Z5, Z0, Z0
-	VMOVUPS      Z0, (SI)(BX*1)
+	VMOVUPS      Z4, (R13)(BX*1)
+	ADDQ         $+64, BX
+	ADDQ         $+64, DX
+	CMPQ         DX, R15
+	JLT          penalty_row
+	XORQ         DX, DX
 
-	// Soft weight
-	VBROADCASTSS roundconst_avx512<>+20(SB), Z6
-	VPXORD       Z0, Z6, Z5
-	VBROADCASTSS roundconst_avx512<>+80(SB), Z8
-	VMAXPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+84(SB), Z8
-	VMINPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+88(SB), Z6
-	VMULPS       Z6, Z5, Z6
-	VBROADCASTSS roundconst_avx512<>+92(SB), Z8
-	VADDPS       Z8, Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+92(SB), Z8
-	VSUBPS       Z8, Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+76(SB), Z8
-	VMULPS       Z6, Z8, Z8
-	VSUBPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+68(SB), Z8
-	VMULPS       Z6, Z8, Z8
-	VSUBPS       Z8, Z5, Z5
-	VBROADCASTSS roundconst_avx512<>+96(SB), Z7
-	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+100(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+104(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+108(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+112(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+72(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VMULPS       Z5, Z7, Z7
-	VADDPS       Z5, Z7, Z7
-	VBROADCASTSS roundconst_avx512<>+8(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VCVTPS2DQ    Z6, Z6
-	VBROADCASTSS roundconst_avx512<>+116(SB), Z8
-	VPADDD       Z8, Z6, Z6
-	VPSLLD       $0x17, Z6, Z6
-	VMULPS       Z6, Z7, Z5
-	VBROADCASTSS roundconst_avx512<>+8(SB), Z6
-	VADDPS       Z6, Z5, Z5
-	VDIVPS       Z5, Z6, Z1
-	VMOVUPS      Z1, (DI)(BX*1)
-	VBROADCASTSS roundconst_avx512<>+0(SB), Z6
-	VPANDD       Z0, Z6, Z5
+penalty_row:
+	CMPQ BX, R14
+	JLT  penalty
+	JMP  moments
+
+plain:
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 120(AX), R8
+	MOVQ 96(AX), R9
+	MOVQ 168(AX), R10
+	MOVQ 192(AX), R11
+	MOVQ 216(AX), R12
+	MOVQ 144(AX), R13
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+reconstruction:
+	VMOVUPS      (SI)(BX*1), Z0
+	VMOVUPS      (DI)(BX*1), Z1
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z0, Z5
 	VBROADCASTSS roundconst_avx512<>+4(SB), Z6
 	VCMPPS       $0x11, Z6, Z5, K3
 	VPXORD       Z6, Z6, Z6
 	VCMPPS       $0x11, Z0, Z6, K4
 	VBROADCASTSS roundconst_avx512<>+8(SB), Z5
-	VBROADCASTSS roundconst_avx512<>+12(SB), Z2
-	VMULPS       Z1, Z2, Z2
-	VBROADCASTSS roundconst_avx512<>+16(SB), Z6
-	VADDPS       Z6, Z2, Z2
+	VSUBPS       Z1, Z5, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS.BCST  roundconst_avx512<>+12(SB), Z3, Z3
+	VMOVAPS.Z    Z3, K3, Z3
+	VMULPS.BCST  roundconst_avx512<>+12(SB), Z1, Z2
+	VADDPS.BCST  roundconst_avx512<>+16(SB), Z2, Z2
 	VPXORD       Z6, Z6, Z6
 	VMAXPS       Z2, Z6, Z2
 	VMINPS       Z2, Z5, Z2
 	VMOVAPS.Z    Z5, K4, Z5
 	VBLENDMPS    Z2, Z5, K3, Z2
-	VADDPS       (R11)(BX*1), Z2, Z5
-	MOVQ         192(AX), R15
-	VMOVUPS      (R15)(DX*1), Z6
-	MOVQ         216(AX), R15
-	VMOVUPS      (R15)(DX*1), Z7
+	VADDPS       (R8)(BX*1), Z2, Z5
+	VMOVUPS      (R11)(DX*1), Z6
+	VMAXPS       Z6, Z5, Z6
+	VMOVUPS      (R12)(DX*1), Z7
+	VMINPS       Z7, Z6, Z6
+	VCMPPS       $0x00, Z6, Z5, K3
+	VMOVUPS      (R10)(DX*1), Z4
+	VMULPS       (R9)(BX*1), Z4, Z4
+	VMOVAPS.Z    Z4, K3, Z4
+	VMULPS       Z3, Z4, Z4
+	VMOVUPS      Z4, (R13)(BX*1)
+	ADDQ         $+64, BX
+	ADDQ         $+64, DX
+	CMPQ         DX, R15
+	JLT          reconstruction_row
+	XORQ         DX, DX
+
+reconstruction_row:
+	CMPQ BX, R14
+	JLT  reconstruction
+
+moments:
+	MOVQ (AX), SI
+	MOVQ 48(AX), DI
+	MOVQ 72(AX), R8
+	MOVQ 144(AX), R9
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+adam:
+	VMOVUPS      (R9)(BX*1), Z4
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z4, Z5
+	VBROADCASTSS roundconst_avx512<>+124(SB), Z6
+	VCMPPS       $0x11, Z5, Z6, K3
+	VMOVAPS.Z    Z4, K3, Z4
+	VMOVUPS      (DI)(BX*1), Z5
+	VSUBPS       Z5, Z4, Z6
+	VMULPS.BCST  roundconst_avx512<>+128(SB), Z6, Z6
+	VADDPS       Z6, Z5, Z5
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z5, Z6
+	VBROADCASTSS roundconst_avx512<>+24(SB), Z7
+	VCMPPS       $0x11, Z6, Z7, K3
+	VMOVAPS.Z    Z5, K3, Z5
+	VMOVUPS      Z5, (DI)(BX*1)
+	VMULPS       Z4, Z4, Z4
+	VMULPS.BCST  roundconst_avx512<>+132(SB), Z4, Z4
+	VMOVUPS      (R8)(BX*1), Z6
+	VMULPS.BCST  roundconst_avx512<>+136(SB), Z6, Z6
+	VADDPS       Z4, Z6, Z6
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z6, Z4
+	VBROADCASTSS roundconst_avx512<>+140(SB), Z7
+	VCMPPS       $0x11, Z4, Z7, K3
+	VMOVAPS.Z    Z6, K3, Z6
+	VMOVUPS      Z6, (R8)(BX*1)
+	VSQRTPS      Z6, Z6
+	VBROADCASTSS 260(AX), Z7
+	VMULPS       Z7, Z6, Z6
+	VADDPS.BCST  roundconst_avx512<>+144(SB), Z6, Z6
+	VBROADCASTSS 256(AX), Z7
+	VMULPS       Z7, Z5, Z5
+	VDIVPS       Z6, Z5, Z5
+	VMOVUPS      (SI)(BX*1), Z0
+	VSUBPS       Z5, Z0, Z0
+	VMOVUPS      Z0, (SI)(BX*1)
+	ADDQ         $+64, BX
+	ADDQ         $+64, DX
+	CMPQ         DX, R15
+	JLT          adam_row
+	XORQ         DX, DX
+
+adam_row:
+	CMPQ BX, R14
+	JLT  adam
+	MOVQ (AX), SI
+	MOVQ 24(AX), DI
+	MOVQ 120(AX), R8
+	MOVQ 168(AX), R9
+	MOVQ 192(AX), R10
+	MOVQ 216(AX), R11
+	MOVQ 144(AX), R12
+	MOVQ (SP), BX
+	MOVQ 8(SP), DX
+
+soft:
+	VMOVUPS      (SI)(BX*1), Z0
+	VBROADCASTSS roundconst_avx512<>+20(SB), Z6
+	VPXORD       Z0, Z6, Z5
+	VMAXPS.BCST  roundconst_avx512<>+80(SB), Z5, Z5
+	VMINPS.BCST  roundconst_avx512<>+84(SB), Z5, Z5
+	VMULPS.BCST  roundconst_avx512<>+88(SB), Z5, Z6
+	VADDPS.BCST  roundconst_avx512<>+92(SB), Z6, Z6
+	VSUBPS.BCST  roundconst_avx512<>+92(SB), Z6, Z6
+	VMULPS.BCST  roundconst_avx512<>+76(SB), Z6, Z8
+	VSUBPS       Z8, Z5, Z5
+	VMULPS.BCST  roundconst_avx512<>+68(SB), Z6, Z8
+	VSUBPS       Z8, Z5, Z5
+	VMULPS.BCST  roundconst_avx512<>+96(SB), Z5, Z7
+	VADDPS.BCST  roundconst_avx512<>+100(SB), Z7, Z7
+	VMULPS       Z5, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+104(SB), Z7, Z7
+	VMULPS       Z5, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+108(SB), Z7, Z7
+	VMULPS       Z5, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+112(SB), Z7, Z7
+	VMULPS       Z5, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+72(SB), Z7, Z7
+	VMULPS       Z5, Z7, Z7
+	VMULPS       Z5, Z7, Z7
+	VADDPS       Z5, Z7, Z7
+	VADDPS.BCST  roundconst_avx512<>+8(SB), Z7, Z7
+	VCVTPS2DQ    Z6, Z6
+	VPADDD.BCST  roundconst_avx512<>+116(SB), Z6, Z6
+	VPSLLD       $0x17, Z6, Z6
+	VMULPS       Z6, Z7, Z5
+	VADDPS.BCST  roundconst_avx512<>+8(SB), Z5, Z5
+	VBROADCASTSS roundconst_avx512<>+8(SB), Z6
+	VDIVPS       Z5, Z6, Z1
+	VMOVUPS      Z1, (DI)(BX*1)
+	VPANDD.BCST  roundconst_avx512<>+0(SB), Z0, Z5
+	VBROADCASTSS roundconst_avx512<>+4(SB), Z6
+	VCMPPS       $0x11, Z6, Z5, K3
+	VPXORD       Z6, Z6, Z6
+	VCMPPS       $0x11, Z0, Z6, K4
+	VBROADCASTSS roundconst_avx512<>+8(SB), Z5
+	VMULPS.BCST  roundconst_avx512<>+12(SB), Z1, Z2
+	VADDPS.BCST  roundconst_avx512<>+16(SB), Z2, Z2
+	VPXORD       Z6, Z6, Z6
+	VMAXPS       Z2, Z6, Z2
+	VMINPS       Z2, Z5, Z2
+	VMOVAPS.Z    Z5, K4, Z5
+	VBLENDMPS    Z2, Z5, K3, Z2
+	VADDPS       (R8)(BX*1), Z2, Z5
+	VMOVUPS      (R10)(DX*1), Z6
+	VMOVUPS      (R11)(DX*1), Z7
 	VMAXPS       Z5, Z6, Z5
 	VMINPS       Z5, Z7, Z5
-	VMOVUPS      (R13)(DX*1), Z6
+	VMOVUPS      (R9)(DX*1), Z6
 	VMULPS       Z6, Z5, Z5
 	VMOVUPS      Z5, (R12)(BX*1)
 	ADDQ         $+64, BX
 	ADDQ         $+64, DX
-	MOVQ         248(AX), R15
-	SHLQ         $0x02, R15
 	CMPQ         DX, R15
-	JLT          same
+	JLT          soft_row
 	XORQ         DX, DX
 
-same:
+soft_row:
+	CMPQ BX, R14
+	JLT  soft
 	CMPQ BX, CX
-	JLT  loop
+	JLT  chunk
 	VZEROUPPER
 	RET
 

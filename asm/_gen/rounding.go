@@ -55,7 +55,10 @@ func generateRounding(a isa) ([]file, error) {
 		name: "clampGrad", signature: roundingFuncs[1].signature, slices: []string{"z", "y"}, store: true, read: true,
 		constants: params("lo", "hi", "scale"), op: clampGradOp,
 	}.generate(g)
-	c := newConstants("roundconst_" + g.name)
+	c := newConstants("roundconst_"+g.name, 1)
+	if !g.masks {
+		c.repeat = g.lanes // there are no operands that repeat an element
+	}
 	genRoundStep(g, c)
 	c.emit(g)
 	text, err := g.print("rounding-" + a.name)
@@ -204,16 +207,17 @@ func clampGradOp(g *gen, _ int, in []reg.VecPhysical, _ bool) reg.VecPhysical {
 	return y
 }
 
-// constants are float32 and integer constants that are broadcast from a table when used.
+// constants are float32 and integer constants in a table, each as often as repeat says.
 type constants struct {
-	name string
-	mem  operand.Mem
-	bits []uint32
-	at   map[uint32]int
+	name   string
+	repeat int
+	mem    operand.Mem
+	bits   []uint32
+	at     map[uint32]int
 }
 
-func newConstants(name string) *constants {
-	return &constants{name: name, mem: operand.NewDataAddr(operand.Symbol{Name: name, Static: true}, 0), at: map[uint32]int{}}
+func newConstants(name string, repeat int) *constants {
+	return &constants{name: name, repeat: repeat, mem: operand.NewDataAddr(operand.Symbol{Name: name, Static: true}, 0), at: map[uint32]int{}}
 }
 
 // bitsOf returns the memory operand of a constant.
@@ -224,7 +228,7 @@ func (c *constants) bitsOf(b uint32) operand.Mem {
 		c.at[b] = i
 		c.bits = append(c.bits, b)
 	}
-	return c.mem.Offset(4 * i)
+	return c.mem.Offset(4 * i * c.repeat)
 }
 
 // load broadcasts the constant x to v.
@@ -239,7 +243,9 @@ func (c *constants) emit(g *gen) {
 	g.StaticGlobal(c.name)
 	g.DataAttributes(attr.RODATA | attr.NOPTR)
 	for _, b := range c.bits {
-		g.AppendDatum(operand.U32(b))
+		for range c.repeat {
+			g.AppendDatum(operand.U32(b))
+		}
 	}
 }
 

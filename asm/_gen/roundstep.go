@@ -32,87 +32,93 @@ const (
 
 func (s *stepGen) r(i int) reg.VecPhysical { return s.regs[i] }
 
-// addConst sets x += c, mulConst x *= c, by way of scratch.
-func (s *stepGen) addConst(x int, c float32, scratch int) {
-	s.c.load(s.gen, c, s.r(scratch))
-	s.VADDPS(s.r(scratch), s.r(x), s.r(x))
+// vecOp is an instruction of two sources, with the second in a register or repeated from memory (AVX-512).
+type vecOp struct{ whole, broadcast func(ops ...operand.Op) }
+
+func (s *stepGen) addOp() vecOp { return vecOp{s.VADDPS, s.VADDPS_BCST} }
+func (s *stepGen) subOp() vecOp { return vecOp{s.VSUBPS, s.VSUBPS_BCST} }
+func (s *stepGen) mulOp() vecOp { return vecOp{s.VMULPS, s.VMULPS_BCST} }
+func (s *stepGen) maxOp() vecOp { return vecOp{s.VMAXPS, s.VMAXPS_BCST} } // of x and a constant: the constant when x is a NaN
+func (s *stepGen) minOp() vecOp { return vecOp{s.VMINPS, s.VMINPS_BCST} }
+
+func (s *stepGen) andOp() vecOp {
+	return vecOp{func(ops ...operand.Op) { s.VPAND(ops[0], ops[1], ops[2]) }, s.VPANDD_BCST}
 }
 
-func (s *stepGen) subConst(x int, c float32, scratch int) {
-	s.c.load(s.gen, c, s.r(scratch))
-	s.VSUBPS(s.r(scratch), s.r(x), s.r(x))
+func (s *stepGen) addIntOp() vecOp {
+	return vecOp{s.VPADDD, s.VPADDD_BCST}
 }
 
-func (s *stepGen) mulConst(x int, c float32, scratch int) {
-	s.c.load(s.gen, c, s.r(scratch))
-	s.VMULPS(s.r(scratch), s.r(x), s.r(x))
+func (s *stepGen) subIntOp() vecOp { return vecOp{s.VPSUBD, s.VPSUBD_BCST} }
+
+// with sets d = x op c. The constant comes with the instruction that needs it: the steps of a vector follow each other so closely
+// that time goes by how many vectors' instructions the processor looks ahead over.
+func (s *stepGen) with(op vecOp, d, x int, c float32) { s.withBits(op, d, x, math.Float32bits(c)) }
+
+func (s *stepGen) withBits(op vecOp, d, x int, bits uint32) {
+	if s.masks {
+		op.broadcast(s.c.bitsOf(bits), s.r(x), s.r(d))
+		return
+	}
+	op.whole(s.c.bitsOf(bits), s.r(x), s.r(d))
 }
 
 // poly sets p to the polynomial of x with the given coefficients, highest power first.
-func (s *stepGen) poly(p, x int, coef []float32, scratch int) {
-	s.c.load(s.gen, coef[0], s.r(p))
-	for _, c := range coef[1:] {
+func (s *stepGen) poly(p, x int, coef []float32) {
+	s.with(s.mulOp(), p, x, coef[0])
+	s.with(s.addOp(), p, p, coef[1])
+	for _, c := range coef[2:] {
 		s.VMULPS(s.r(x), s.r(p), s.r(p))
-		s.addConst(p, c, scratch)
+		s.with(s.addOp(), p, p, c)
 	}
 }
 
 // exp sets x = e^x; a, b and t are scratch.
 func (s *stepGen) exp(x, a, b, t int) {
-	s.c.load(s.gen, -80, s.r(t))
-	s.VMAXPS(s.r(t), s.r(x), s.r(x)) // a NaN becomes -80
-	s.c.load(s.gen, 80, s.r(t))
-	s.VMINPS(s.r(t), s.r(x), s.r(x))
-	s.c.load(s.gen, math.Log2E, s.r(a))
-	s.VMULPS(s.r(a), s.r(x), s.r(a))
-	s.addConst(a, roundMagic, t)
-	s.subConst(a, roundMagic, t) // n
-	s.c.load(s.gen, ln2High, s.r(t))
-	s.VMULPS(s.r(a), s.r(t), s.r(t))
+	s.with(s.maxOp(), x, x, -80) // a NaN becomes -80
+	s.with(s.minOp(), x, x, 80)
+	s.with(s.mulOp(), a, x, math.Log2E)
+	s.with(s.addOp(), a, a, roundMagic)
+	s.with(s.subOp(), a, a, roundMagic) // n
+	s.with(s.mulOp(), t, a, ln2High)
 	s.VSUBPS(s.r(t), s.r(x), s.r(x))
-	s.c.load(s.gen, ln2Low, s.r(t))
-	s.VMULPS(s.r(a), s.r(t), s.r(t))
+	s.with(s.mulOp(), t, a, ln2Low)
 	s.VSUBPS(s.r(t), s.r(x), s.r(x)) // r
-	s.poly(b, x, expPoly, t)
+	s.poly(b, x, expPoly)
 	s.VMULPS(s.r(x), s.r(b), s.r(b))
 	s.VMULPS(s.r(x), s.r(b), s.r(b))
 	s.VADDPS(s.r(x), s.r(b), s.r(b))
-	s.addConst(b, 1, t)
+	s.with(s.addOp(), b, b, 1)
 	s.VCVTPS2DQ(s.r(a), s.r(a))
-	s.c.loadBits(s.gen, 127, s.r(t))
-	s.VPADDD(s.r(t), s.r(a), s.r(a))
+	s.withBits(s.addIntOp(), a, a, 127)
 	s.VPSLLD(operand.U8(23), s.r(a), s.r(a))
 	s.VMULPS(s.r(a), s.r(b), s.r(x))
 }
 
 // log sets x = ln x; e, q, p and t are scratch.
 func (s *stepGen) log(x, e, q, p, t int) {
-	s.c.loadBits(s.gen, sqrtHalf, s.r(t))
-	s.VPSUBD(s.r(t), s.r(x), s.r(e))
+	s.withBits(s.subIntOp(), e, x, sqrtHalf)
 	s.VPSRAD(operand.U8(23), s.r(e), s.r(e))
 	s.VPSLLD(operand.U8(23), s.r(e), s.r(t))
 	s.VPSUBD(s.r(t), s.r(x), s.r(x))
 	s.VCVTDQ2PS(s.r(e), s.r(e)) // f
-	s.subConst(x, 1, t)         // m
+	s.with(s.subOp(), x, x, 1)  // m
 	s.VMULPS(s.r(x), s.r(x), s.r(q))
-	s.poly(p, x, logPoly, t)
+	s.poly(p, x, logPoly)
 	s.VMULPS(s.r(x), s.r(p), s.r(p))
 	s.VMULPS(s.r(q), s.r(p), s.r(p))
-	s.c.load(s.gen, ln2Low, s.r(t))
-	s.VMULPS(s.r(e), s.r(t), s.r(t))
+	s.with(s.mulOp(), t, e, ln2Low)
 	s.VADDPS(s.r(t), s.r(p), s.r(p))
-	s.c.load(s.gen, 0.5, s.r(t))
-	s.VMULPS(s.r(q), s.r(t), s.r(t))
+	s.with(s.mulOp(), t, q, 0.5)
 	s.VSUBPS(s.r(t), s.r(p), s.r(p)) // y
 	s.VADDPS(s.r(p), s.r(x), s.r(x))
-	s.mulConst(e, ln2High, t)
+	s.with(s.mulOp(), e, e, ln2High)
 	s.VADDPS(s.r(e), s.r(x), s.r(x))
 }
 
 // rectify sets h and, if dh >= 0, dh, from V and σ; a and t are scratch.
 func (s *stepGen) rectify(h, dh, a, t int) {
-	s.c.loadBits(s.gen, 0x7fffffff, s.r(t))
-	s.and(s.r(rV), s.r(t), s.r(a)) // |V|
+	s.withBits(s.andOp(), a, rV, 0x7fffffff) // |V|
 	s.c.load(s.gen, saturation, s.r(t))
 	s.compare(cmpLT, s.r(a), s.r(t), 0, s.r(rMask))
 	s.zero(s.r(t))
@@ -121,12 +127,11 @@ func (s *stepGen) rectify(h, dh, a, t int) {
 	if dh >= 0 {
 		s.VSUBPS(s.r(rSig), s.r(a), s.r(dh))
 		s.VMULPS(s.r(rSig), s.r(dh), s.r(dh))
-		s.mulConst(dh, zeta-gamma, t)
+		s.with(s.mulOp(), dh, dh, zeta-gamma)
 		s.only(s.r(dh), 0, s.r(rMask))
 	}
-	s.c.load(s.gen, zeta-gamma, s.r(h))
-	s.VMULPS(s.r(rSig), s.r(h), s.r(h))
-	s.addConst(h, gamma, t)
+	s.with(s.mulOp(), h, rSig, zeta-gamma)
+	s.with(s.addOp(), h, h, gamma)
 	s.zero(s.r(t))
 	s.clampVec(s.r(h), s.r(t), s.r(a))
 	s.only(s.r(a), 1, s.r(rMask2)) // 1 where V > 0
@@ -135,140 +140,187 @@ func (s *stepGen) rectify(h, dh, a, t int) {
 
 // flush zeroes the lanes of x with |x| ≤ tiny; a and t are scratch.
 func (s *stepGen) flush(x int, tiny float32, a, t int) {
-	s.c.loadBits(s.gen, 0x7fffffff, s.r(t))
-	s.and(s.r(x), s.r(t), s.r(a))
+	s.withBits(s.andOp(), a, x, 0x7fffffff)
 	s.c.load(s.gen, tiny, s.r(t))
 	s.compare(cmpLT, s.r(t), s.r(a), 0, s.r(rMask))
 	s.only(s.r(x), 0, s.r(rMask))
 }
 
-// regularize adds λ times the derivative of the regulariser by h to the gradient.
-func (s *stepGen) regularize(t reg.Register) {
-	s.VADDPS(s.r(rH), s.r(rH), s.r(rA))
-	s.subConst(rA, 1, rB) // 2h-1
-	s.c.loadBits(s.gen, 0x80000000, s.r(rB))
-	s.and(s.r(rA), s.r(rB), s.r(rMask)) // its sign
-	s.xor(s.r(rMask), s.r(rA), s.r(rA))
-	s.c.load(s.gen, 1e-30, s.r(rB))
-	s.VMAXPS(s.r(rB), s.r(rA), s.r(rA)) // u
-	s.log(rA, rB, rC, rD, rE)
-	s.VBROADCASTSS(m(t, rsBeta), s.r(rB))
-	s.VMOVAPS(s.r(rB), s.r(rC))
-	s.subConst(rC, 1, rD)
-	s.VMULPS(s.r(rC), s.r(rA), s.r(rA))
-	s.VMOVAPS(s.r(rB), s.r(rMask2)) // β
-	s.exp(rA, rB, rC, rD)
-	s.c.load(s.gen, -2, s.r(rB))
-	s.VMULPS(s.r(rMask2), s.r(rB), s.r(rB))
-	s.VMULPS(s.r(rB), s.r(rA), s.r(rA)) // -2β·q
-	s.xor(s.r(rMask), s.r(rA), s.r(rA))
-	s.VBROADCASTSS(m(t, rsLambda), s.r(rB))
-	s.VMULPS(s.r(rB), s.r(rA), s.r(rA))
-	s.VADDPS(s.r(rA), s.r(rG), s.r(rG))
+// stepChunk is how many vectors go through a pass before the next: enough that the chain of operations of one vector
+// overlaps with those of others, few enough to stay in the nearest cache.
+const stepChunk = 16
+
+// stepRegs are the general registers of roundStep: off and col walk in bytes over all rows and over one.
+type stepRegs struct {
+	t, all, off, col, end, row reg.GPPhysical
+	start, first               operand.Mem // off and col at the start of the chunk
+	ptr                        map[int]reg.GPPhysical
 }
 
-// genRoundStep generates roundStep: rows of vectors, all arrays walked with one offset.
+// genRoundStep generates roundStep: four passes over each chunk of vectors. W holds what a pass leaves to the next.
 func genRoundStep(g *gen, c *constants) {
-	s := &stepGen{g, c}
+	s := &stepGen{gen: g, c: c}
 	g.begin(label("roundStepF32_%s", g.name), "func(t *byte)")
-	t, n, off, col := reg.RAX, reg.RCX, reg.RBX, reg.RDX
-	g.Load(g.Param("t"), t)
-	p := map[int]reg.GPPhysical{rsV: reg.RSI, rsSigma: reg.RDI, rsM: reg.R8, rsS: reg.R9, rsGrad: reg.R10, rsBase: reg.R11,
-		rsW: reg.R12, rsScale: reg.R13}
-	for f := rsV; f <= rsScale; f += 24 {
-		g.MOVQ(m(t, f), p[f])
-	}
-	at := func(f int) operand.Mem { return mi(p[f], 0, off, 1) }
-	column := func(f int, dst reg.VecPhysical) { // of Scale, Lo and Hi
-		if f == rsScale {
-			g.VMOVUPS(mi(p[f], 0, col, 1), dst)
-			return
-		}
-		g.MOVQ(m(t, f), reg.R15)
-		g.VMOVUPS(mi(reg.R15, 0, col, 1), dst)
-	}
-	g.MOVQ(m(t, rsRows), n)
-	g.IMULQ(m(t, rsN), n)
-	g.SHLQ(operand.U8(2), n) // bytes of all rows
-	g.XORQ(off, off)
-	g.XORQ(col, col)
-	g.Label("loop")
+	x := stepRegs{t: reg.RAX, all: reg.RCX, off: reg.RBX, col: reg.RDX, end: reg.R14, row: reg.R15, start: g.AllocLocal(8), first: g.AllocLocal(8)}
+	g.Load(g.Param("t"), x.t)
+	g.MOVQ(m(x.t, rsN), x.row)
+	g.MOVQ(x.row, x.all)
+	g.IMULQ(m(x.t, rsRows), x.all)
+	g.SHLQ(operand.U8(2), x.row)
+	g.SHLQ(operand.U8(2), x.all)
+	g.XORQ(x.off, x.off)
+	g.XORQ(x.col, x.col)
+	g.Label("chunk")
+	g.MOVQ(x.off, x.start)
+	g.MOVQ(x.col, x.first)
+	g.LEAQ(m(x.off, 4*g.lanes*stepChunk), x.end)
+	g.CMPQ(x.end, x.all)
+	g.JLE(operand.LabelRef("whole"))
+	g.MOVQ(x.all, x.end)
+	g.Label("whole")
+	g.CMPL(m(x.t, rsLambda), operand.U8(0))
+	g.JEQ(operand.LabelRef("plain"))
+	s.pass(&x, "power", []int{rsV, rsSigma, rsW}, s.power)
+	s.pass(&x, "penalty", []int{rsV, rsSigma, rsBase, rsGrad, rsScale, rsLo, rsHi, rsW}, func(x *stepRegs) { s.gradient(x, true) })
+	g.JMP(operand.LabelRef("moments"))
+	g.Label("plain")
+	s.pass(&x, "reconstruction", []int{rsV, rsSigma, rsBase, rsGrad, rsScale, rsLo, rsHi, rsW}, func(x *stepRegs) { s.gradient(x, false) })
+	g.Label("moments")
+	s.pass(&x, "adam", []int{rsV, rsM, rsS, rsW}, s.adam)
+	s.pass(&x, "soft", []int{rsV, rsSigma, rsBase, rsScale, rsLo, rsHi, rsW}, s.soft)
+	g.CMPQ(x.off, x.all)
+	g.JLT(operand.LabelRef("chunk"))
+	g.end()
+}
 
-	g.VMOVUPS(at(rsV), s.r(rV))
-	g.VMOVUPS(at(rsSigma), s.r(rSig))
+// pass walks over a chunk with the pointers to the given fields loaded.
+func (s *stepGen) pass(x *stepRegs, name string, fields []int, body func(*stepRegs)) {
+	x.ptr = map[int]reg.GPPhysical{}
+	for i, f := range fields {
+		x.ptr[f] = []reg.GPPhysical{reg.RSI, reg.RDI, reg.R8, reg.R9, reg.R10, reg.R11, reg.R12, reg.R13}[i]
+		s.MOVQ(m(x.t, f), x.ptr[f])
+	}
+	s.MOVQ(x.start, x.off)
+	s.MOVQ(x.first, x.col)
+	s.Label(name)
+	body(x)
+	s.ADDQ(imm(4*s.lanes), x.off)
+	s.ADDQ(imm(4*s.lanes), x.col)
+	s.CMPQ(x.col, x.row)
+	s.JLT(operand.LabelRef(name + "_row"))
+	s.XORQ(x.col, x.col)
+	s.Label(name + "_row")
+	s.CMPQ(x.off, x.end)
+	s.JLT(operand.LabelRef(name))
+}
+
+// at is an element of a field, and of Scale, Lo and Hi that of the column.
+func (x *stepRegs) at(f int) operand.Mem {
+	if f == rsScale || f == rsLo || f == rsHi {
+		return mi(x.ptr[f], 0, x.col, 1)
+	}
+	return mi(x.ptr[f], 0, x.off, 1)
+}
+
+// distance sets u to |2h-1|, at least 1e-30, and sign to the sign of 2h-1.
+func (s *stepGen) distance(h, u, sign int) {
+	s.VADDPS(s.r(h), s.r(h), s.r(u))
+	s.with(s.subOp(), u, u, 1)
+	s.withBits(s.andOp(), sign, u, 0x80000000)
+	s.xor(s.r(sign), s.r(u), s.r(u))
+	s.with(s.maxOp(), u, u, 1e-30)
+}
+
+// power leaves (β-1)·ln|2h-1| in W.
+func (s *stepGen) power(x *stepRegs) {
+	s.VMOVUPS(x.at(rsV), s.r(rV))
+	s.VMOVUPS(x.at(rsSigma), s.r(rSig))
+	s.rectify(rH, -1, rA, rB)
+	s.distance(rH, rA, rB)
+	s.log(rA, rB, rC, rD, rE)
+	s.VBROADCASTSS(m(x.t, rsBeta), s.r(rB))
+	s.with(s.subOp(), rB, rB, 1)
+	s.VMULPS(s.r(rB), s.r(rA), s.r(rA))
+	s.VMOVUPS(s.r(rA), x.at(rsW))
+}
+
+// gradient leaves that of the loss by V in W: of the reconstruction where the code is inside the grid, and of the regulariser.
+func (s *stepGen) gradient(x *stepRegs, regularize bool) {
+	s.VMOVUPS(x.at(rsV), s.r(rV))
+	s.VMOVUPS(x.at(rsSigma), s.r(rSig))
 	s.rectify(rH, rDH, rA, rB)
-
-	g.Comment("Gradient of the reconstruction where the code is inside the grid")
-	g.VADDPS(at(rsBase), s.r(rH), s.r(rA))
-	column(rsLo, s.r(rB))
-	g.VMAXPS(s.r(rB), s.r(rA), s.r(rB))
-	column(rsHi, s.r(rC))
-	g.VMINPS(s.r(rC), s.r(rB), s.r(rB))
+	s.VADDPS(x.at(rsBase), s.r(rH), s.r(rA))
+	s.VMOVUPS(x.at(rsLo), s.r(rB))
+	s.VMAXPS(s.r(rB), s.r(rA), s.r(rB))
+	s.VMOVUPS(x.at(rsHi), s.r(rC))
+	s.VMINPS(s.r(rC), s.r(rB), s.r(rB))
 	s.compare(cmpEQ, s.r(rA), s.r(rB), 0, s.r(rMask))
-	column(rsScale, s.r(rG))
-	g.VMULPS(at(rsGrad), s.r(rG), s.r(rG))
+	s.VMOVUPS(x.at(rsScale), s.r(rG))
+	s.VMULPS(x.at(rsGrad), s.r(rG), s.r(rG))
 	s.only(s.r(rG), 0, s.r(rMask))
+	if regularize {
+		s.distance(rH, rA, rMask)
+		s.VMOVUPS(x.at(rsW), s.r(rA))
+		s.exp(rA, rB, rC, rD)
+		s.VBROADCASTSS(m(x.t, rsBeta), s.r(rB))
+		s.with(s.mulOp(), rB, rB, -2)
+		s.VMULPS(s.r(rB), s.r(rA), s.r(rA)) // -2β·q
+		s.xor(s.r(rMask), s.r(rA), s.r(rA))
+		s.VBROADCASTSS(m(x.t, rsLambda), s.r(rB))
+		s.VMULPS(s.r(rB), s.r(rA), s.r(rA))
+		s.VADDPS(s.r(rA), s.r(rG), s.r(rG))
+	}
+	s.VMULPS(s.r(rDH), s.r(rG), s.r(rG))
+	s.VMOVUPS(s.r(rG), x.at(rsW))
+}
 
-	g.Comment("Regulariser")
-	g.CMPL(m(t, rsLambda), operand.U8(0))
-	g.JEQ(operand.LabelRef("adam"))
-	s.regularize(t)
-
-	g.Comment("Adam")
-	g.Label("adam")
-	g.VMULPS(s.r(rDH), s.r(rG), s.r(rG))
+// adam renews the moments and V by the gradient in W.
+func (s *stepGen) adam(x *stepRegs) {
+	s.VMOVUPS(x.at(rsW), s.r(rG))
 	s.flush(rG, tinyGrad, rA, rB)
-	g.VMOVUPS(at(rsM), s.r(rA))
-	g.VSUBPS(s.r(rA), s.r(rG), s.r(rB))
-	s.mulConst(rB, 1-adamBeta1, rC)
-	g.VADDPS(s.r(rB), s.r(rA), s.r(rA)) // m
+	s.VMOVUPS(x.at(rsM), s.r(rA))
+	s.VSUBPS(s.r(rA), s.r(rG), s.r(rB))
+	s.with(s.mulOp(), rB, rB, 1-adamBeta1)
+	s.VADDPS(s.r(rB), s.r(rA), s.r(rA)) // m
 	s.flush(rA, tinyMoment, rB, rC)
-	g.VMOVUPS(s.r(rA), at(rsM))
-	g.VMULPS(s.r(rG), s.r(rG), s.r(rG))
-	s.mulConst(rG, 1-adamBeta2, rC)
-	g.VMOVUPS(at(rsS), s.r(rB))
-	s.mulConst(rB, adamBeta2, rC)
-	g.VADDPS(s.r(rG), s.r(rB), s.r(rB)) // s
+	s.VMOVUPS(s.r(rA), x.at(rsM))
+	s.VMULPS(s.r(rG), s.r(rG), s.r(rG))
+	s.with(s.mulOp(), rG, rG, 1-adamBeta2)
+	s.VMOVUPS(x.at(rsS), s.r(rB))
+	s.with(s.mulOp(), rB, rB, adamBeta2)
+	s.VADDPS(s.r(rG), s.r(rB), s.r(rB)) // s
 	s.flush(rB, tinySquare, rG, rC)
-	g.VMOVUPS(s.r(rB), at(rsS))
-	g.VSQRTPS(s.r(rB), s.r(rB))
-	g.VBROADCASTSS(m(t, rsRoot), s.r(rC))
-	g.VMULPS(s.r(rC), s.r(rB), s.r(rB))
-	s.addConst(rB, adamEps, rC)
-	g.VBROADCASTSS(m(t, rsStep), s.r(rC))
-	g.VMULPS(s.r(rC), s.r(rA), s.r(rA))
-	g.VDIVPS(s.r(rB), s.r(rA), s.r(rA))
-	g.VSUBPS(s.r(rA), s.r(rV), s.r(rV))
-	g.VMOVUPS(s.r(rV), at(rsV))
+	s.VMOVUPS(s.r(rB), x.at(rsS))
+	s.VSQRTPS(s.r(rB), s.r(rB))
+	s.VBROADCASTSS(m(x.t, rsRoot), s.r(rC))
+	s.VMULPS(s.r(rC), s.r(rB), s.r(rB))
+	s.with(s.addOp(), rB, rB, adamEps)
+	s.VBROADCASTSS(m(x.t, rsStep), s.r(rC))
+	s.VMULPS(s.r(rC), s.r(rA), s.r(rA))
+	s.VDIVPS(s.r(rB), s.r(rA), s.r(rA))
+	s.VMOVUPS(x.at(rsV), s.r(rV))
+	s.VSUBPS(s.r(rA), s.r(rV), s.r(rV))
+	s.VMOVUPS(s.r(rV), x.at(rsV))
+}
 
-	g.Comment("Soft weight")
-	s.c.loadBits(g, 0x80000000, s.r(rB))
+// soft renews σ and the soft weight.
+func (s *stepGen) soft(x *stepRegs) {
+	s.VMOVUPS(x.at(rsV), s.r(rV))
+	s.c.loadBits(s.gen, 0x80000000, s.r(rB))
 	s.xor(s.r(rV), s.r(rB), s.r(rA))
 	s.exp(rA, rB, rC, rD)
-	s.c.load(g, 1, s.r(rB))
-	g.VADDPS(s.r(rB), s.r(rA), s.r(rA))
-	g.VDIVPS(s.r(rA), s.r(rB), s.r(rSig))
-	g.VMOVUPS(s.r(rSig), at(rsSigma))
+	s.with(s.addOp(), rA, rA, 1)
+	s.c.load(s.gen, 1, s.r(rB))
+	s.VDIVPS(s.r(rA), s.r(rB), s.r(rSig))
+	s.VMOVUPS(s.r(rSig), x.at(rsSigma))
 	s.rectify(rH, -1, rA, rB)
-	g.VADDPS(at(rsBase), s.r(rH), s.r(rA))
-	column(rsLo, s.r(rB))
-	column(rsHi, s.r(rC))
+	s.VADDPS(x.at(rsBase), s.r(rH), s.r(rA))
+	s.VMOVUPS(x.at(rsLo), s.r(rB))
+	s.VMOVUPS(x.at(rsHi), s.r(rC))
 	s.clampVec(s.r(rA), s.r(rB), s.r(rC))
-	column(rsScale, s.r(rB))
-	g.VMULPS(s.r(rB), s.r(rA), s.r(rA))
-	g.VMOVUPS(s.r(rA), at(rsW))
-
-	g.ADDQ(imm(4*g.lanes), off)
-	g.ADDQ(imm(4*g.lanes), col)
-	g.MOVQ(m(t, rsN), reg.R15)
-	g.SHLQ(operand.U8(2), reg.R15)
-	g.CMPQ(col, reg.R15)
-	g.JLT(operand.LabelRef("same"))
-	g.XORQ(col, col)
-	g.Label("same")
-	g.CMPQ(off, n)
-	g.JLT(operand.LabelRef("loop"))
-	g.end()
+	s.VMOVUPS(x.at(rsScale), s.r(rB))
+	s.VMULPS(s.r(rB), s.r(rA), s.r(rA))
+	s.VMOVUPS(s.r(rA), x.at(rsW))
 }
 
 // The constants of package asm.

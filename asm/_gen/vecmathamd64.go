@@ -99,7 +99,7 @@ func (o *amd64Ops) scale(y, n, t int, tiny bool) {
 // generateMath returns the assembly of the elementary functions of an x86 instruction set and its stubs.
 func generateMath(a isa) ([]file, error) {
 	g := newFile(a, "vecmathmask")
-	c := newConstants("vecmathconst_" + g.name)
+	c := newConstants("vecmathconst_"+g.name, 1)
 	for _, f := range mathFuncs {
 		g.unary(f.name, unarySignature, []string{"dst", "src"}, func(o *amd64Ops) int { return f.f(&vec{o}, 0) }, c)
 	}
