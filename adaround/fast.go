@@ -55,10 +55,10 @@ func (s SolverFast) Round(ctx context.Context, p *Problem, pool *tensor.Pool) (*
 }
 
 // What a pass over all outputs weighs, and about how many there are: one for the start, one for each scale, and
-// usually four ridges.
+// usually seven tries of ridges and shares.
 const (
 	lightPass, heavyPass = 1, 6
-	usualPasses          = 27*lightPass + 5*heavyPass
+	usualPasses          = 30*lightPass + 8*heavyPass
 )
 
 // fastRun is one problem under solution.
@@ -70,6 +70,8 @@ type fastRun struct {
 	candidate // the result so far
 	groups    []group
 	start     []float32 // [O][K] half the gradient of the first surrogate at the float weights
+	mend      float32   // share of the earlier layers' error that the targets ask to mend
+	base      []float32 // [O] bias of the float weights without a mean error
 }
 
 // group is what the outputs of a group share.
@@ -82,7 +84,6 @@ type group struct {
 // roundGroups solves groups of outputs that share columns.
 func (r *fastRun) roundGroups(ctx context.Context) {
 	p := r.p
-	r.start = make([]float32, p.O*p.K)
 	r.groups = make([]group, p.Groups)
 	for g := range r.groups {
 		m := newGram(p.Solve.cols(g, p.K), p.K, r.CorrectBias, r.pool)
@@ -91,35 +92,50 @@ func (r *fastRun) roundGroups(ctx context.Context) {
 			r.groups[g].near = newNeighbourhood(m, r.pool)
 		}
 	}
+	r.mend = 1
 	r.setRidge(firstRidge)
 	r.factor()
+	r.begin()
+	r.base = slices.Clone(r.bias)
+	if r.FitScale {
+		r.fitScales(ctx)
+	}
+	r.regularize(ctx)
+	if p.Act.Kind != ActIdentity && !r.NoPolish {
+		r.polish(ctx)
+	}
+}
+
+// begin sets start for the present targets, and free biases to where the float weights have no mean error.
+func (r *fastRun) begin() {
+	r.start = make([]float32, r.p.O*r.p.K)
 	r.eachBlock(lightPass, func(b *fastBlock, g group) {
 		b.sample()
 		b.predict(func(w *row) []float32 { return w.weight })
 		b.residuals(true)
 		b.gradients(nil)
 		copy(r.start[b.from*b.k:], b.res)
-		if b.center {
+		if b.center && r.mend == 1 {
 			copy(r.bias[b.from:], b.bias[:b.outs])
 		}
 	})
-	if r.FitScale {
-		r.fitScales(ctx)
-	}
-	r.chooseRidge(ctx)
-	if p.Act.Kind != ActIdentity && !r.NoPolish {
-		r.polish(ctx)
-	}
 }
 
 // ridges are the pulls towards the float weight that are tried, as shares of the
 // mean diagonal of the Gram matrix: the more the columns of the held-out images
-// differ from those that are solved on, the larger the best one. The first is
-// tried first, then upwards while that lowers the held-out loss, else downwards.
+// differ from those that are solved on, the larger the best one.
 var ridges = [...]float32{1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1, 3}
 
 // firstRidge is the index in ridges that is tried first, and the only one without held-out positions.
 const firstRidge = 2
+
+// mends are the shares of the earlier layers' error that a layer is asked to mend. What
+// it mends on the images that are solved on is partly not there on others.
+var mends = [...]float32{1, 0.75, 0.5, 0.25}
+
+// tolerance is by how much the held-out loss may exceed the lowest where more regularisation is preferred: held-out
+// positions are a sample too, and what fits them by less than this makes the network worse on other images.
+const tolerance = 0.01
 
 // setRidge is to be followed by factor where rounding starts anew.
 func (r *fastRun) setRidge(i int) {
@@ -134,35 +150,60 @@ func (r *fastRun) factor() {
 	}
 }
 
-// chooseRidge solves the relaxed problem with the ridge that has the lowest held-out loss.
-func (r *fastRun) chooseRidge(ctx context.Context) {
-	try := func() (candidate, float64) {
-		c := candidate{make([]int32, len(r.codes)), r.scale, slices.Clone(r.bias)}
-		r.eachBlock(heavyPass, func(b *fastBlock, g group) {
-			b.relax(ctx, g, r.start[b.from*b.k:])
-			b.write(c)
-		})
-		return c, total(r.p.losses(c, &r.p.HeldOut, r.pool), r.p.HeldOut.P)
+// try solves the relaxed problem and returns the held-out loss of what it found.
+func (r *fastRun) try(ctx context.Context) (candidate, float64) {
+	c := candidate{make([]int32, len(r.codes)), r.scale, slices.Clone(r.bias)}
+	r.eachBlock(heavyPass, func(b *fastBlock, g group) {
+		b.relax(ctx, g, r.start[b.from*b.k:])
+		b.write(c)
+	})
+	return c, total(r.p.losses(c, &r.p.HeldOut, r.pool), r.p.HeldOut.P)
+}
+
+// regularize solves the relaxed problem, with the ridge and the share to be mended that the held-out loss chooses: larger
+// ridges while it falls or hardly rises, else smaller ones while it falls, and then smaller shares like larger ridges.
+func (r *fastRun) regularize(ctx context.Context) {
+	chosen, lowest := r.try(ctx)
+	if r.p.HeldOut.P == 0 {
+		r.candidate = chosen
+		return
+	}
+	// better takes a further try if its loss is below bound.
+	better := func(bound float64) bool {
+		c, loss := r.try(ctx)
+		if ctx.Err() != nil || !(loss < bound) {
+			return false
+		}
+		chosen, lowest = c, min(lowest, loss)
+		return true
+	}
+	ridge := func(i int) {
+		r.setRidge(i)
+		r.factor()
 	}
 	at := firstRidge
-	best, loss := try()
-	for _, step := range []int{1, -1} {
-		moved := false
-		for i := at + step; i >= 0 && i < len(ridges) && r.p.HeldOut.P > 0 && ctx.Err() == nil; i += step {
-			r.setRidge(i)
-			r.factor()
-			c, l := try()
-			if !(l < loss) {
-				break
-			}
-			best, loss, at, moved = c, l, i, true
-		}
-		if moved {
+	for ; at+1 < len(ridges); at++ {
+		if ridge(at + 1); !better(lowest * (1 + tolerance)) {
 			break
 		}
 	}
-	r.setRidge(at)
-	r.candidate = best
+	if at == firstRidge {
+		for ; at > 0; at-- {
+			if ridge(at - 1); !better(lowest) {
+				break
+			}
+		}
+	}
+	ridge(at)
+	share := 0
+	for ; share+1 < len(mends); share++ {
+		r.mend = mends[share+1]
+		if r.begin(); !better(lowest * (1 + tolerance)) {
+			break
+		}
+	}
+	r.mend = mends[share]
+	r.candidate = chosen
 }
 
 // polish lowers the true loss of all outputs.

@@ -127,8 +127,8 @@ func TestSolversAgainstNearest(t *testing.T) {
 				if fast.Final.Solve > 0.9*fast.Nearest.Solve {
 					t.Errorf("loss %g of nearest rounding's %g", fast.Final.Solve, fast.Nearest.Solve)
 				}
-				if fast.Final.Solve > 1.1*slow.Final.Solve {
-					t.Errorf("loss %g, Adam's %g", fast.Final.Solve, slow.Final.Solve)
+				if fast.Final.HeldOut > 1.1*slow.Final.HeldOut {
+					t.Errorf("held-out loss %g, Adam's %g", fast.Final.HeldOut, slow.Final.HeldOut)
 				}
 			})
 		}
@@ -153,7 +153,7 @@ func TestFastFindsOptimum(t *testing.T) {
 		for seed := range uint64(8) {
 			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
 				p := randomProblem(seed, 1, 9, 2, 300, testActs[name])
-				p.HeldOut = p.Solve
+				p.HeldOut = Samples{} // which would choose how much to regularise
 				sol, err := SolverFast{}.Round(context.Background(), p, pool)
 				if err != nil {
 					t.Fatal(err)
@@ -173,7 +173,7 @@ func TestFastFindsOptimum(t *testing.T) {
 					}
 				}
 				best = (sums[0] + sums[1]) / float64(p.Solve.P)
-				limit := 1.001 // enumerated
+				limit := 1.005 // enumerated, with a ridge
 				if name != "identity" {
 					limit = 1.3 // a local optimum of the true loss under flips and pairs
 				}
@@ -302,7 +302,7 @@ func TestFreedoms(t *testing.T) {
 // TestBitsOfAllMachines: one number for all codes and losses of both solvers. A change of the number is a change of
 // results, to be noted; a difference between machines is an error.
 func TestBitsOfAllMachines(t *testing.T) {
-	const want = 0x1ec87199fb6c8875
+	const want = 0xede6dcb05ccbda25
 	h := fnv.New64a()
 	for _, name := range []string{"identity", "relu6", "gelu"} {
 		for _, shape := range [][3]int{{1, 35, 9}, {6, 9, 6}} {

@@ -2,6 +2,7 @@ package adaround
 
 import (
 	"context"
+	"slices"
 
 	"roundel/tensor"
 )
@@ -12,6 +13,8 @@ type fastBlock struct {
 	p      *Problem
 	pool   *tensor.Pool
 	center bool // the bias is free: residuals count without their mean
+	mend   float32
+	base   []float32 // [O]
 	rows   []row
 	cols   []float32 // [P][K]
 	y      []float32 // [P][n] pre-activation targets
@@ -21,7 +24,7 @@ type fastBlock struct {
 }
 
 func (r *fastRun) newBlock(from, to int) *fastBlock {
-	b := &fastBlock{linear: newLinear(r.p, from, to, r.bias, r.pool.Kernels()), p: r.p, pool: r.pool, center: r.CorrectBias}
+	b := &fastBlock{linear: newLinear(r.p, from, to, r.bias, r.pool.Kernels()), p: r.p, pool: r.pool, center: r.CorrectBias, mend: r.mend, base: r.base}
 	b.res = make([]float32, b.outs*b.k)
 	for o := from; o < to; o++ {
 		b.rows = append(b.rows, newRow(r.p, o, r.scale[o]))
@@ -41,6 +44,23 @@ func (b *fastBlock) sample() {
 		for q := range s.P {
 			b.y[q*b.n+j] = y[q*outs]
 		}
+	}
+	if b.mend != 1 {
+		b.temper()
+	}
+}
+
+// temper moves the targets to where only a share of the earlier layers' error is to be mended: towards what the float
+// weights give on the inputs at hand, with the bias that makes the means agree.
+func (b *fastBlock) temper() {
+	bias := slices.Clone(b.bias)
+	if b.base != nil {
+		copy(b.bias[:b.outs], b.base[b.from:])
+	}
+	b.predict(func(r *row) []float32 { return r.weight })
+	copy(b.bias, bias)
+	for i, z := range b.z {
+		b.y[i] = z + float32(b.mend*(b.y[i]-z))
 	}
 }
 
