@@ -137,6 +137,9 @@ var mends = [...]float32{1, 0.75, 0.5, 0.25}
 // positions are a sample too, and what fits them by less than this makes the network worse on other images.
 const tolerance = 0.01
 
+// wideColumns is the number of columns from which every other ridge and share is left out: a try takes time by its square.
+const wideColumns = 2048
+
 // setRidge is to be followed by factor where rounding starts anew.
 func (r *fastRun) setRidge(i int) {
 	for g := range r.groups {
@@ -181,9 +184,12 @@ func (r *fastRun) regularize(ctx context.Context) {
 		r.setRidge(i)
 		r.factor()
 	}
-	at := firstRidge
-	for ; at+1 < len(ridges); at++ {
-		if ridge(at + 1); !better(lowest * (1 + tolerance)) {
+	at, step := firstRidge, 1
+	if r.p.K >= wideColumns {
+		step = 2
+	}
+	for ; at+step < len(ridges); at += step {
+		if ridge(at + step); !better(lowest * (1 + tolerance)) {
 			break
 		}
 	}
@@ -196,8 +202,8 @@ func (r *fastRun) regularize(ctx context.Context) {
 	}
 	ridge(at)
 	share := 0
-	for ; share+1 < len(mends); share++ {
-		r.mend = mends[share+1]
+	for ; share+step < len(mends); share += step {
+		r.mend = mends[share+step]
 		if r.begin(); !better(lowest * (1 + tolerance)) {
 			break
 		}
