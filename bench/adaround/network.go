@@ -177,10 +177,10 @@ func (n *networkRun) roundel(ctx context.Context, solver adaround.SolverKind, al
 	cfg.DataLoader = arrayLoader{n.g.Inputs[0].Name, n.calib}
 	cfg.Solver, cfg.NumIterations, cfg.LearningRate, cfg.ParamBits, cfg.Workers = solver, max(n.res.Iterations, 0), n.res.LR, n.res.Bits, n.pool.Workers()
 	var cpu []float64
-	before := cpuSeconds()
+	before, at := cpuSeconds(), -1
 	cfg.Progress = func(p adaround.Progress) {
-		if p.Layer != "" && !p.Done {
-			before = cpuSeconds()
+		if p.Layer != "" && p.Index != at { // it is called within a layer too
+			before, at = cpuSeconds(), p.Index
 		}
 		if p.Done {
 			cpu = append(cpu, cpuSeconds()-before)
